@@ -1,0 +1,90 @@
+"""Every error that a user of Penchant can meet, and the exit code each one ends the command with.
+
+    PenchantError            1   something Penchant can explain
+    +-- UsageError           2   a wrong option, recipe key or combination of them
+    +-- DataError            3   preference data that cannot be used as it is
+    +-- ModelError           4   a model, tokenizer or checkpoint that cannot be used
+    +-- NotFiniteError      10   a loss or gradient that is not a number
+    +-- DiskError           13   no room, or no permission, to write
+    +-- Stopped             75   ended by a signal; what was saved can be resumed
+
+A second Ctrl+C ends at once with code 130, as shells expect. Only these errors are shown without a
+traceback; anything else is a defect of Penchant and says so.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+EXIT_SECOND_INTERRUPT = 130
+
+
+class PenchantError(Exception):
+    """An error with a place, a reason and a remedy.
+
+    Args:
+        what: What is wrong, one sentence.
+        where: File, line or option that it concerns, when there is one.
+        fix: What the user can do about it, one sentence.
+    """
+
+    exit_code = 1
+
+    def __init__(self, what: str, *, where: str | None = None, fix: str | None = None) -> None:
+        super().__init__(what)
+        self.what = what
+        self.where = where
+        self.fix = fix
+
+    def __str__(self) -> str:
+        head = f"{self.where}: {self.what}" if self.where else self.what
+        return f"{head}\n  {self.fix}" if self.fix else head
+
+
+class UsageError(PenchantError):
+    """A wrong option, recipe key, or combination of them."""
+
+    exit_code = 2
+
+
+class DataError(PenchantError):
+    """Preference data that cannot be used as it is."""
+
+    exit_code = 3
+
+
+class ModelError(PenchantError):
+    """A model, tokenizer or checkpoint that cannot be used."""
+
+    exit_code = 4
+
+
+class NotFiniteError(PenchantError):
+    """A loss or gradient that is not a finite number; no weight was changed by it."""
+
+    exit_code = 10
+
+
+class DiskError(PenchantError):
+    """No room, or no permission, to write."""
+
+    exit_code = 13
+
+
+class Stopped(PenchantError):
+    """Ended by a signal at a point from which the run can be resumed."""
+
+    exit_code = 75
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """Return ' Did you mean "x"?' for the nearest known name, or the known names when none is near.
+
+    The result starts with a space, so it can follow a sentence; it is empty when nothing is known.
+    """
+    names = sorted(known)
+    near = difflib.get_close_matches(word, names, n=1, cutoff=0.5)
+    if near:
+        return f' Did you mean "{near[0]}"?'
+    return f" Known: {', '.join(names)}." if names else ""
