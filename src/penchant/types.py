@@ -40,6 +40,8 @@ class PreferencePair:
         source: File the row came from.
         line: 1-based line (or row) within `source`.
         cluster: Pairs that share it are not independent (same question); intervals are clustered by it.
+        chosen_complete: False when the chosen response was cut off before its end; it then gets no end token.
+        rejected_complete: Likewise.
     """
 
     id: str
@@ -49,6 +51,8 @@ class PreferencePair:
     source: str = ""
     line: int = 0
     cluster: str = ""
+    chosen_complete: bool = True
+    rejected_complete: bool = True
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""Preference data: rows, normalisers, the ledger, and the packaged house-style task."""

@@ -1,0 +1,1 @@
+"""Whether it worked: judges, preference accuracy, divergence and statistics."""

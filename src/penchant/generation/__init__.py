@@ -1,0 +1,1 @@
+"""Batched sampling from any loaded model."""

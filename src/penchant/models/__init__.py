@@ -1,0 +1,1 @@
+"""Loading, freezing, the attention over packed rows, the trunk split, and saving."""

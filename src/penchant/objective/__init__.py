@@ -1,0 +1,1 @@
+"""Response log-probabilities, losses, the reference store and metrics."""

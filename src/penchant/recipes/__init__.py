@@ -1,0 +1,37 @@
+"""The packaged recipes: YAML files that hold a whole configuration, by name."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib.resources import files
+from pathlib import Path
+
+from penchant.config import Config, build_config, load_config, parse_yaml
+from penchant.errors import UsageError, did_you_mean
+
+
+def recipe_names() -> list[str]:
+    """Return the names of the packaged recipes."""
+    return sorted(
+        item.name.removesuffix(".yaml")
+        for item in files(__package__).iterdir()
+        if item.name.endswith(".yaml")
+    )
+
+
+def load_recipe(name_or_path: str, overrides: Sequence[str] = ()) -> Config:
+    """Return the configuration of a packaged recipe or of a YAML file, with overrides applied.
+
+    Raises:
+        UsageError: There is no such recipe or file, or it is not valid.
+    """
+    if name_or_path.endswith((".yaml", ".yml")) or "/" in name_or_path:
+        return load_config(Path(name_or_path), overrides)
+    if name_or_path not in recipe_names():
+        raise UsageError(
+            f'there is no recipe "{name_or_path}".{did_you_mean(name_or_path, recipe_names())}',
+            fix="Name a packaged recipe, or a YAML file by its path.",
+        )
+    text = files(__package__).joinpath(f"{name_or_path}.yaml").read_text(encoding="utf-8")
+    where = f"recipe {name_or_path}"
+    return build_config(parse_yaml(text, where=where), overrides, where=where)

@@ -1,0 +1,1 @@
+"""One HTML file made from a run directory."""

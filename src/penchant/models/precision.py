@@ -1,0 +1,48 @@
+"""What matrix products are computed in, and on which device."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Literal
+
+import torch
+
+from penchant.errors import UsageError
+
+Precision = Literal["fp32", "bf16"]
+
+
+def choose_device(name: str) -> str:
+    """Return the device that a name stands for; "auto" takes CUDA, then MPS, then the CPU.
+
+    Raises:
+        UsageError: The device is not there.
+    """
+    available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if name == "auto":
+        return next(kind for kind in ("cuda", "mps", "cpu") if available[kind])
+    if not available.get(name.split(":")[0], False):
+        have = ", ".join(kind for kind, there in available.items() if there)
+        raise UsageError(f'engine.device = "{name}": there is no such device here (here: {have})')
+    return name
+
+
+def choose_precision(name: str, device: str) -> Precision:
+    """Return what "auto" means on a device: bf16 where the hardware multiplies it faster than fp32."""
+    if name == "fp32" or name == "bf16":
+        return name
+    if device == "cpu":
+        # AVX512-BF16 or AMX; elsewhere bf16 on a CPU is emulated and slower
+        return "bf16" if torch.cpu._is_avx512_bf16_supported() else "fp32"
+    return "bf16" if device.startswith("cuda") and torch.cuda.is_bf16_supported() else "fp32"
+
+
+@contextlib.contextmanager
+def compute_in(precision: Precision, device: str) -> Iterator[None]:
+    """Run matrix products in `precision`; weights, residual stream, norms and softmax stay fp32."""
+    if precision == "fp32":
+        yield
+        return
+    with torch.autocast(device.split(":")[0], torch.bfloat16):
+        yield

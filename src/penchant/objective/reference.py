@@ -1,0 +1,99 @@
+"""The reference's log-probabilities: scored once by the untouched policy, stored by token, reused.
+
+The store is named by its content: the digest of the weights, every token id, and how it was computed. Beta,
+learning rate, loss and the order of the pairs are no part of the name, so a change of these reuses it, and a
+change of anything that it depends on cannot.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from penchant.batching.pair_batch import pair_group
+from penchant.data.atomic import disk_errors, write_text
+from penchant.models.digest import weights_digest
+from penchant.objective.logps import PairLogps
+from penchant.objective.pair_model import PairModel
+from penchant.objective.score import TrunkCache, score_groups, summed
+from penchant.types import TokenizedPair
+
+
+def reference_logps(
+    model: PairModel,
+    pairs: Sequence[TokenizedPair],
+    folder: Path,
+    *,
+    micro_batch_tokens: int,
+    trunk_cache: TrunkCache | None = None,
+    on_pairs: Callable[[int], None] | None = None,
+) -> PairLogps:
+    """Return the reference's log-probabilities of pairs, from the store in `folder` or scored and stored there.
+
+    Must be called before the first update: then the policy is the reference.
+
+    Args:
+        model: The untouched policy.
+        pairs: What is scored.
+        folder: Where the store is.
+        micro_batch_tokens: Most tokens in one forward pass.
+        trunk_cache: Filled on the way, if given.
+        on_pairs: Told how many pairs were done.
+    """
+    key = store_key(model, pairs)
+    stored = _read(folder, key, pairs)
+    if stored is not None:
+        return summed(stored)
+    scores = score_groups(
+        model,
+        [pair_group(pair) for pair in pairs],
+        micro_batch_tokens=micro_batch_tokens,
+        trunk_cache=trunk_cache,
+        on_groups=on_pairs,
+    )
+    _write(folder, key, scores)
+    return summed(scores)
+
+
+def store_key(model: PairModel, pairs: Sequence[TokenizedPair]) -> str:
+    """Return the name of a store: weights x token ids x what is scored x precision x layout."""
+    digest = hashlib.sha256(weights_digest(model.model).encode())
+    layout = "packed" if model.prefix_sharing else "separate"
+    digest.update(f"{model.precision} {layout} {model.device.split(':')[0]}\n".encode())
+    for pair in pairs:
+        digest.update(json.dumps([pair.prompt_ids, pair.chosen_ids, pair.rejected_ids]).encode())
+    return digest.hexdigest()
+
+
+def _write(folder: Path, key: str, scores: Sequence[Sequence[Tensor]]) -> None:
+    flat = torch.cat([tokens for row in scores for tokens in row])
+    lengths = torch.tensor([len(tokens) for row in scores for tokens in row])
+    with disk_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        unfinished = folder / ".token_logps.safetensors"
+        save_file({"token_logps": flat, "lengths": lengths}, unfinished)
+        unfinished.replace(folder / "token_logps.safetensors")
+    # written last: a store without its key is not a store
+    write_text(folder / "store.json", json.dumps({"key": key, "pairs": len(scores)}, indent=1) + "\n")
+
+
+def _read(folder: Path, key: str, pairs: Sequence[TokenizedPair]) -> list[list[Tensor]] | None:
+    try:
+        meta = json.loads((folder / "store.json").read_text(encoding="utf-8"))
+        if meta.get("key") != key:
+            return None
+        tensors = load_file(folder / "token_logps.safetensors")
+    except (OSError, ValueError, SafetensorError):
+        return None
+    wanted = [len(ids) for pair in pairs for ids in (pair.chosen_ids, pair.rejected_ids)]
+    if tensors["lengths"].tolist() != wanted:
+        return None
+    parts = tensors["token_logps"].split(wanted)
+    return [[parts[2 * index], parts[2 * index + 1]] for index in range(len(pairs))]

@@ -1,0 +1,114 @@
+"""Scoring: the log-probability of every response token under a model, without gradients."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from penchant.batching.packing import split_by_tokens
+from penchant.batching.pair_batch import Group, pair_group
+from penchant.objective.logps import PairLogps
+from penchant.objective.pair_model import PairModel
+from penchant.types import TokenizedPair
+
+
+class TrunkCache:
+    """Outputs of the frozen layers by pair, kept in memory up to a budget; what does not fit is recomputed.
+
+    Args:
+        max_bytes: The budget.
+    """
+
+    def __init__(self, max_bytes: int) -> None:
+        self.max_bytes = max_bytes
+        self.held_bytes = 0
+        self._outputs: dict[int, Tensor] = {}
+
+    def __len__(self) -> int:
+        return len(self._outputs)
+
+    def keep(self, index: int, output: Tensor) -> None:
+        """Keep the output of pair `index`, shape (tokens, width), if there is room."""
+        if self.held_bytes + output.nbytes <= self.max_bytes:
+            self._outputs[index] = output.clone()
+            self.held_bytes += output.nbytes
+
+    def get(self, indices: Sequence[int]) -> Tensor | None:
+        """Return the outputs of some pairs one after the other, or None unless all are there."""
+        if not self._outputs or any(index not in self._outputs for index in indices):
+            return None
+        return torch.cat([self._outputs[index] for index in indices])
+
+
+@torch.no_grad()
+def score_groups(
+    model: PairModel,
+    groups: Sequence[Group],
+    *,
+    micro_batch_tokens: int,
+    trunk_cache: TrunkCache | None = None,
+    on_groups: Callable[[int], None] | None = None,
+) -> list[list[Tensor]]:
+    """Return the token log-probabilities (nats, fp32, on the CPU) of every response of every group.
+
+    Args:
+        model: What scores.
+        groups: What is scored.
+        micro_batch_tokens: Most tokens in one forward pass.
+        trunk_cache: Filled with the outputs of the frozen layers, if given.
+        on_groups: Told how many groups were done, batch by batch.
+    """
+    lengths = [group.num_packed_tokens for group in groups]
+    order = sorted(range(len(groups)), key=lambda index: lengths[index])  # like lengths share a pass
+    scores: list[list[Tensor]] = [[] for _ in groups]
+    for part in split_by_tokens([lengths[index] for index in order], micro_batch_tokens):
+        chunk = [order[position] for position in part]
+        batch = model.collate([groups[index] for index in chunk])
+        trunk_output = None
+        if model.trunk_layers:
+            trunk_output = model.trunk(batch)
+            if trunk_cache is not None and batch.segments is not None:
+                for index, segment in zip(chunk, batch.segments, strict=True):
+                    trunk_cache.keep(index, trunk_output[segment.start : segment.start + segment.length])
+        token_logps = model(batch, trunk_output).cpu()
+        counts = torch.bincount(batch.sequence_index.cpu(), minlength=batch.num_sequences).tolist()
+        parts = iter(token_logps.split(counts))
+        for index in chunk:
+            scores[index] = [next(parts).clone() for _ in groups[index].responses]
+        if on_groups:
+            on_groups(len(chunk))
+    return scores
+
+
+def score_pairs(
+    model: PairModel,
+    pairs: Sequence[TokenizedPair],
+    *,
+    micro_batch_tokens: int,
+    trunk_cache: TrunkCache | None = None,
+    on_pairs: Callable[[int], None] | None = None,
+) -> PairLogps:
+    """Return the summed log-probabilities of pairs, in their order. See `score_groups`."""
+    scores = score_groups(
+        model,
+        [pair_group(pair) for pair in pairs],
+        micro_batch_tokens=micro_batch_tokens,
+        trunk_cache=trunk_cache,
+        on_groups=on_pairs,
+    )
+    return summed(scores)
+
+
+def summed(scores: Sequence[Sequence[Tensor]]) -> PairLogps:
+    """Return the pair sums of the token log-probabilities that `score_groups` gave."""
+    # summed in float64: a long response has thousands of terms
+    chosen = torch.stack([tokens.double().sum() for tokens, _ in scores]).float()
+    rejected = torch.stack([tokens.double().sum() for _, tokens in scores]).float()
+    return PairLogps(
+        chosen,
+        rejected,
+        torch.tensor([float(len(tokens)) for tokens, _ in scores]),
+        torch.tensor([float(len(tokens)) for _, tokens in scores]),
+    )

@@ -1,0 +1,54 @@
+"""What a run writes about itself while it runs."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import sys
+from pathlib import Path
+
+import torch
+
+from penchant.data.atomic import disk_errors
+
+
+class MetricsLog:
+    """`metrics.jsonl`: a line a step, append only.
+
+    Args:
+        path: The file.
+        keep_steps: Lines after this step are dropped first: they belong to steps that a resume repeats.
+    """
+
+    def __init__(self, path: Path, *, keep_steps: int = 0) -> None:
+        self.path = path
+        with disk_errors(path):
+            lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+            kept = [line for line in lines if _step(line) is not None and _step(line) <= keep_steps]  # type: ignore[operator]
+            path.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
+
+    def append(self, line: dict[str, float]) -> None:
+        """Add one line in one write, so that a kill leaves at most a torn last line."""
+        data = (json.dumps(line) + "\n").encode()
+        with disk_errors(self.path):
+            descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND)
+            try:
+                os.write(descriptor, data)
+            finally:
+                os.close(descriptor)
+
+
+def _step(line: str) -> int | None:
+    try:
+        return int(json.loads(line)["step"])
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
+def peak_memory_bytes(device: str = "cpu") -> int:
+    """Return the most memory used so far: of the accelerator where there is one, else of this process."""
+    if device.startswith("cuda"):
+        return torch.cuda.max_memory_allocated()
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024

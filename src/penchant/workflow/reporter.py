@@ -1,0 +1,25 @@
+"""How workflows speak: notes, and progress of the long parts. The command line gives it a face."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+Advance = Callable[..., None]
+
+
+class Reporter:
+    """Says nothing; what a library caller gets."""
+
+    def note(self, text: str) -> None:
+        """Say one line."""
+
+    @contextlib.contextmanager
+    def progress(self, what: str, total: int) -> Iterator[Advance]:
+        """Follow a long part: the body calls `advance(count, **figures)` as it gets on."""
+
+        def advance(count: int, **_: Any) -> None:
+            pass
+
+        yield advance

@@ -1,0 +1,170 @@
+"""What training, evaluation and scoring have in common: tokenized pairs, and a model that scores them."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+import platform
+import random
+import subprocess
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from penchant.config import DataConfig, EngineConfig
+from penchant.data.ledger import Ledger
+from penchant.data.source import load_pairs
+from penchant.errors import DataError, UsageError
+from penchant.models.capability import no_prefix_sharing_reason
+from penchant.models.load import LoadedModel
+from penchant.models.precision import choose_device, choose_precision
+from penchant.objective.pair_model import PairModel
+from penchant.tokens.chat import ChatFormat, tokenize_pair
+from penchant.types import PreferencePair, TokenizedPair
+from penchant.workflow.reporter import Reporter
+
+_LIBRARIES = ("penchant", "torch", "transformers", "safetensors", "tokenizers")
+
+
+def set_threads(engine: EngineConfig) -> None:
+    """Use as many CPU threads as configured; without a number, all cores."""
+    if engine.threads is not None:
+        torch.set_num_threads(engine.threads)
+
+
+def read_pairs(
+    path: Path, *, split: str | None, limit: int | None = None
+) -> tuple[list[PreferencePair], Ledger]:
+    """Return the pairs of a file, or of a folder's split, and the ledger of their rows."""
+    return load_pairs(path, split=split if path.is_dir() else None, limit=limit)
+
+
+def tokenize(
+    pairs: Sequence[PreferencePair], ledger: Ledger, chat: ChatFormat, config: DataConfig
+) -> list[TokenizedPair]:
+    """Return the pairs as ids; what does not fit is cut or dropped, and the ledger says so.
+
+    Raises:
+        DataError: No pair is left.
+    """
+    kept: list[TokenizedPair] = []
+    for pair in pairs:
+        tokenized, entry = tokenize_pair(pair, chat, max_tokens=config.max_tokens)
+        ledger.revise(entry)
+        if tokenized is not None:
+            kept.append(tokenized)
+    if not kept:
+        raise DataError(
+            f"no pair is left: {_counts(ledger)}",
+            where=pairs[0].source if pairs else None,
+            fix="Raise data.max_tokens, or look at the rows.",
+        )
+    return kept
+
+
+def describe_ledger(ledger: Ledger) -> str:
+    """Return one line that says what became of all rows."""
+    counts = ledger.counts()
+    line = f"{len(ledger)} rows: {counts.get('kept', 0)} kept, {counts.get('cut', 0)} cut, {counts.get('dropped', 0)} dropped"
+    reasons = _counts(ledger)
+    return f"{line} ({reasons})" if reasons else line
+
+
+def _counts(ledger: Ledger) -> str:
+    return ", ".join(f"{reason} {count}" for reason, count in sorted(ledger.reasons().items()))
+
+
+def with_random_labels(pairs: Sequence[TokenizedPair], seed: int) -> list[TokenizedPair]:
+    """Return the pairs with chosen and rejected swapped by a fair coin each: a control without preference."""
+    coin = random.Random(f"labels {seed}")
+    return [
+        replace(pair, chosen_ids=pair.rejected_ids, rejected_ids=pair.chosen_ids)
+        if coin.random() < 0.5
+        else pair
+        for pair in pairs
+    ]
+
+
+def scoring_model(
+    loaded: LoadedModel, engine: EngineConfig, *, max_tokens: int, trunk_layers: int, reporter: Reporter
+) -> PairModel:
+    """Return the model ready to score packed pairs, or separate sequences where it cannot share a prefix.
+
+    Raises:
+        UsageError: Trunk sharing was asked for by name, and cannot be had.
+    """
+    reason = no_prefix_sharing_reason(loaded.model, max_tokens)
+    sharing = engine.prefix_sharing and reason is None
+    if engine.prefix_sharing and reason is not None:
+        reporter.note(
+            f"Prompts are not shared between responses: {reason}. Each response is computed by itself."
+        )
+    if not sharing and engine.trunk_sharing and trunk_layers and "trunk_sharing" in engine.model_fields_set:
+        raise UsageError(
+            "engine.trunk_sharing needs engine.prefix_sharing, which is off or not to be had for this model",
+            fix="Remove engine.trunk_sharing, or set it to false.",
+        )
+    device = str(loaded.model.device)
+    return PairModel(
+        loaded.model,
+        trunk_layers=trunk_layers if sharing and engine.trunk_sharing else 0,
+        prefix_sharing=sharing,
+        precision=choose_precision(engine.precision, device),
+        pad_id=loaded.pad_id,
+    )
+
+
+def fingerprint(pairs: Sequence[TokenizedPair]) -> str:
+    """Return the SHA-256 of the ids of pairs, in their order."""
+    digest = hashlib.sha256()
+    for pair in pairs:
+        digest.update(json.dumps([pair.id, pair.prompt_ids, pair.chosen_ids, pair.rejected_ids]).encode())
+    return digest.hexdigest()
+
+
+def circumstances(engine: EngineConfig) -> dict[str, Any]:
+    """Return what a result depends on beside the configuration: versions, machine, code."""
+    device = choose_device(engine.device)
+    versions = {name: importlib.metadata.version(name) for name in _LIBRARIES}
+    return {
+        "versions": {"python": platform.python_version(), **versions},
+        "machine": describe_machine(device),
+        "device": device,
+        "precision": choose_precision(engine.precision, device),
+        "threads": torch.get_num_threads(),
+        "git": _git_state(),
+    }
+
+
+def describe_machine(device: str) -> str:
+    """Return the processor or accelerator in words."""
+    if device.startswith("cuda"):
+        return torch.cuda.get_device_name()
+    cpu = platform.processor() or platform.machine()
+    info = Path("/proc/cpuinfo")
+    if info.is_file():
+        names = [
+            line.partition(":")[2].strip() for line in info.read_text().splitlines() if "model name" in line
+        ]
+        cpu = names[0] if names else cpu
+    return f"{cpu}, {torch.get_num_threads()} threads"
+
+
+def _git_state() -> str:
+    """The commit of the source tree that is run, with a mark when it has changes; "" outside a checkout."""
+    try:
+        done = subprocess.run(
+            ["git", "describe", "--always", "--dirty", "--abbrev=12"],
+            cwd=Path(__file__).parent,
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout.strip()

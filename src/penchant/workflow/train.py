@@ -1,0 +1,250 @@
+"""`penchant train`: from a recipe and preference pairs to a run directory with a trained model."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from penchant.config import Config
+from penchant.data.atomic import disk_errors, write_json, write_text
+from penchant.errors import DiskError, Stopped, UsageError
+from penchant.models.freeze import TrainablePart, choose_trainable
+from penchant.models.load import load_model
+from penchant.models.precision import choose_device
+from penchant.models.save import save_model
+from penchant.objective.losses import LOSSES
+from penchant.objective.pair_model import PairModel
+from penchant.objective.reference import reference_logps
+from penchant.objective.score import TrunkCache
+from penchant.training.checkpoint import load_checkpoint, newest_checkpoint, save_checkpoint
+from penchant.training.loop import Trainer, make_optimizer, train
+from penchant.training.telemetry import MetricsLog, peak_memory_bytes
+from penchant.types import TokenizedPair
+from penchant.workflow.reporter import Reporter
+from penchant.workflow.setup import (
+    circumstances,
+    describe_ledger,
+    fingerprint,
+    read_pairs,
+    scoring_model,
+    set_threads,
+    tokenize,
+    with_random_labels,
+)
+from penchant.workflow.stopping import Stopper
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """What a training run came to.
+
+    Attributes:
+        run: The run directory.
+        pairs: Training pairs.
+        steps: Optimizer steps.
+        reference_seconds: Spent scoring the reference.
+        train_seconds: Spent in optimizer steps, scoring the reference included.
+        first: Metrics of the first step.
+        last: Metrics of the last step.
+    """
+
+    run: Path
+    pairs: int
+    steps: int
+    reference_seconds: float
+    train_seconds: float
+    first: dict[str, float]
+    last: dict[str, float]
+
+
+def train_run(
+    config: Config,
+    data: Path,
+    out: Path,
+    *,
+    resume: bool = False,
+    limit: int | None = None,
+    reporter: Reporter | None = None,
+    stopper: Stopper | None = None,
+) -> TrainResult:
+    """Train as configured on the pairs of `data` and write everything to `out`.
+
+    Args:
+        config: The whole configuration.
+        data: A file of pairs, or a folder with a `train` split.
+        out: The run directory.
+        resume: Go on from the newest whole checkpoint in `out`, if there is one.
+        limit: Only the first rows of the data.
+        reporter: Hears notes and progress.
+        stopper: Asked at every safe point whether to stop.
+
+    Raises:
+        PenchantError: See `penchant.errors`; nothing is half-written that looks whole.
+    """
+    reporter, stopper = reporter or Reporter(), stopper or Stopper()
+    set_threads(config.engine)
+    device = choose_device(config.engine.device)
+    pairs, ledger = read_pairs(data, split="train", limit=limit)
+    _claim(out, resume=resume)
+    loaded = load_model(config.model.path, device=device)
+    tokenized = tokenize(pairs, ledger, loaded.chat, config.data)
+    if config.data.random_labels:
+        tokenized = with_random_labels(tokenized, config.train.seed)
+    part = choose_trainable(loaded.model, config.model.last_layers)
+    reporter.note(describe_ledger(ledger))
+    reporter.note(describe_part(part))
+    _check_space(out, part)
+    identity = {"config": config.resolved(), "data": fingerprint(tokenized)}
+    _write_config(out, config, identity["data"])
+    ledger.write(out / "ledger.parquet")
+    model = scoring_model(
+        loaded,
+        config.engine,
+        max_tokens=config.data.max_tokens,
+        trunk_layers=part.frozen_layers,
+        reporter=reporter,
+    )
+    trainer, seconds = _trainer(config, model, tokenized, out, reporter, stopper)
+    if resume and (checkpoint := newest_checkpoint(out / "checkpoints")):
+        trainer.start_step = load_checkpoint(checkpoint, model.model, trainer.optimizer, identity)
+        reporter.note(f"Resumed after step {trainer.start_step} ({checkpoint})")
+    lines, step_seconds = _run_steps(trainer, out, identity, reporter, stopper)
+    save_model(loaded, out / "model", card=_card(config, len(tokenized)))
+    result = TrainResult(
+        out, len(tokenized), trainer.total_steps, seconds, seconds + step_seconds, lines[0], lines[-1]
+    )
+    write_json(out / "eval" / "training.json", _facts(result, part, model))
+    return result
+
+
+def describe_part(part: TrainablePart) -> str:
+    """Return one line about what is trained."""
+    line = (
+        f"Training {part.trained / 1e6:.1f} of {part.total / 1e6:.1f} million parameters ({part.share:.0%})"
+    )
+    if part.frozen_layers:
+        line += f"; {part.frozen_layers} layers below are frozen and run once for policy and reference"
+    return line + (
+        "; the head has weights of its own now (it was tied to the embedding)" if part.untied else ""
+    )
+
+
+def _claim(out: Path, *, resume: bool) -> None:
+    """Make the run directory; refuse one that already holds a run, unless it is to be resumed."""
+    if (out / "metrics.jsonl").exists() and not resume:
+        raise UsageError(
+            "there is a run here already", where=str(out), fix="Give --resume, or choose another --out."
+        )
+    with disk_errors(out):
+        out.mkdir(parents=True, exist_ok=True)
+        (out / "eval").mkdir(exist_ok=True)
+
+
+def _check_space(out: Path, part: TrainablePart) -> None:
+    """Refuse before hours are spent: the saved model, and three checkpoints of weights and two moments."""
+    needed = 4 * part.total + 3 * 12 * part.trained
+    free = shutil.disk_usage(out).free
+    if free < needed:
+        raise DiskError(
+            f"{free / 1e9:.1f} GB free, but the run needs up to {needed / 1e9:.1f} GB",
+            where=str(out),
+            fix="Free some space, or choose another --out.",
+        )
+
+
+def _write_config(out: Path, config: Config, data: str) -> None:
+    values = {**config.resolved(), "run": {**circumstances(config.engine), "data_fingerprint": data}}
+    write_text(out / "config.yaml", yaml.safe_dump(values, sort_keys=False, allow_unicode=True))
+
+
+def _trainer(
+    config: Config,
+    model: PairModel,
+    pairs: list[TokenizedPair],
+    out: Path,
+    reporter: Reporter,
+    stopper: Stopper,
+) -> tuple[Trainer, float]:
+    """The trainer, its reference scored, and the seconds that took."""
+    cache = TrunkCache(config.engine.trunk_cache_bytes if model.trunk_layers else 0)
+    reference = None
+    started = time.perf_counter()
+    if LOSSES[config.objective.loss].needs_reference:
+        with reporter.progress("Scoring the reference", len(pairs)) as advance:
+
+            def scored(count: int) -> None:
+                stopper.check()
+                advance(count)
+
+            reference = reference_logps(
+                model,
+                pairs,
+                out / "reference",
+                micro_batch_tokens=config.engine.micro_batch_tokens,
+                trunk_cache=cache,
+                on_pairs=scored,
+            )
+    seconds = time.perf_counter() - started
+    return Trainer(config, model, pairs, reference, make_optimizer(config, model), cache), seconds
+
+
+def _run_steps(
+    trainer: Trainer, out: Path, identity: dict[str, Any], reporter: Reporter, stopper: Stopper
+) -> tuple[list[dict[str, float]], float]:
+    """All steps that are left; their metrics, and the seconds they took."""
+    log = MetricsLog(out / "metrics.jsonl", keep_steps=trainer.start_step)
+    lines: list[dict[str, float]] = []
+    every = trainer.config.train.checkpoint_every
+    with reporter.progress("Training", trainer.total_steps) as advance:
+        if trainer.start_step:
+            advance(trainer.start_step)
+
+        def done(step: int, metrics: dict[str, float]) -> None:
+            log.append(metrics)
+            lines.append(metrics)
+            advance(1, **metrics)
+            stopping = stopper.requested and step < trainer.total_steps
+            if stopping or (every and step % every == 0):
+                save_checkpoint(out / "checkpoints", step, trainer.model.model, trainer.optimizer, identity)
+            if stopping:
+                raise Stopped(
+                    f"stopped after step {step} of {trainer.total_steps}; everything is saved",
+                    where=str(out),
+                    fix="Go on with the same command and --resume.",
+                )
+
+        train(trainer, done)
+    if not lines:
+        raise UsageError("the run is already finished", where=str(out))
+    return lines, sum(line["seconds"] for line in lines)
+
+
+def _facts(result: TrainResult, part: TrainablePart, model: PairModel) -> dict[str, Any]:
+    return {
+        "train_pairs": result.pairs,
+        "steps": result.steps,
+        "train_seconds": result.train_seconds,
+        "reference_seconds": result.reference_seconds,
+        "peak_memory_bytes": peak_memory_bytes(model.device),
+        "trained_parameters": part.trained,
+        "parameters": part.total,
+        "frozen_layers": part.frozen_layers,
+        "prefix_sharing": model.prefix_sharing,
+        "precision": model.precision,
+    }
+
+
+def _card(config: Config, pairs: int) -> str:
+    loss = LOSSES[config.objective.loss]
+    return (
+        "---\nlibrary_name: transformers\ntags: [penchant, preference-alignment, "
+        f"{config.objective.loss}]\n---\n\n# Aligned with Penchant\n\n"
+        f"Start: `{config.model.path}`. Objective: {config.objective.loss} ({loss.equation}; {loss.paper}), "
+        f"{pairs} pairs, learning rate {config.train.learning_rate:g}, seed {config.train.seed}.\n\n"
+        "Figures and limits stand in the run's report. The licence of the start model applies.\n"
+    )

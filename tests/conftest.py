@@ -1,0 +1,70 @@
+"""Conditions of every test: one torch thread, no network, and in CI the same random examples each time."""
+
+import os
+import socket
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import settings
+
+# Set before any test module imports torch or transformers; subprocesses inherit them.
+os.environ.update(
+    {
+        "OMP_NUM_THREADS": "1",
+        "MKL_NUM_THREADS": "1",
+        "HF_HUB_OFFLINE": "1",
+        "TRANSFORMERS_OFFLINE": "1",
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+        "TRANSFORMERS_VERBOSITY": "error",
+        "TOKENIZERS_PARALLELISM": "false",
+        "MPLBACKEND": "Agg",
+    }
+)
+
+settings.register_profile("here", deadline=None)
+settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True)
+settings.load_profile("ci" if os.environ.get("CI") else "here")
+
+LOOPBACK = ("127.", "::1", "localhost")
+
+
+def pytest_runtest_setup() -> None:
+    """Keep torch, once some test has imported it, to one thread."""
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.get_num_threads() != 1:
+        torch.set_num_threads(1)
+
+
+def _is_remote(host: object) -> bool:
+    if isinstance(host, bytes):
+        host = host.decode()
+    return isinstance(host, str) and host != "" and not host.startswith(LOOPBACK)
+
+
+def _refusing(method: Callable[..., Any]) -> Callable[..., Any]:
+    """Return the socket method, refusing any address that is neither loopback nor a unix socket."""
+
+    def guarded(self: socket.socket, *args: Any) -> Any:
+        address = args[-1]  # connect(address), sendto(data, address), sendto(data, flags, address)
+        if self.family in (socket.AF_INET, socket.AF_INET6) and _is_remote(address[0]):
+            raise RuntimeError(f"a test tried to reach {address[0]}; tests use no network")
+        return method(self, *args)
+
+    return guarded
+
+
+@pytest.fixture(autouse=True)
+def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Refuse connections and name look-ups that would leave this machine."""
+    for name in ("connect", "connect_ex", "sendto"):
+        monkeypatch.setattr(socket.socket, name, _refusing(getattr(socket.socket, name)))
+    look_up = socket.getaddrinfo
+
+    def guarded_look_up(host: Any, *args: Any, **kwargs: Any) -> Any:
+        if _is_remote(host) and host != socket.gethostname():
+            raise RuntimeError(f"a test tried to look up {host}; tests use no network")
+        return look_up(host, *args, **kwargs)
+
+    monkeypatch.setattr(socket, "getaddrinfo", guarded_look_up)

@@ -1,0 +1,39 @@
+"""Help is quick: no verb loads torch, transformers or matplotlib to explain itself."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+VERBS = ("demo", "train", "eval", "generate", "score", "report", "make-pairs")
+HEAVY = {"torch", "transformers", "matplotlib", "pyarrow"}
+
+
+def help_of(*verb: str) -> tuple[str, set[str]]:
+    """Return the help text and the top-level packages that were loaded to show it."""
+    run = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", "penchant", *verb, "--help"],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "COLUMNS": "120", "NO_COLOR": "1", "TERM": "dumb"},
+    )
+    assert run.returncode == 0, run.stderr[-2000:]
+    # A line reads "import time:   self |   cumulative |     package.module".
+    lines = [line for line in run.stderr.splitlines() if line.startswith("import time:")]
+    assert lines
+    return run.stdout, {line.rpartition("|")[2].strip().split(".")[0] for line in lines}
+
+
+def test_help_names_every_verb_and_loads_nothing_heavy() -> None:
+    text, loaded = help_of()
+    assert [verb for verb in VERBS if verb not in text.split()] == []
+    assert loaded & HEAVY == set()
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_help_of_a_verb_loads_nothing_heavy(verb: str) -> None:
+    text, loaded = help_of(verb)
+    assert f"penchant {verb}" in " ".join(text.split())
+    assert loaded & HEAVY == set()
