@@ -24,7 +24,7 @@ _MAX_DEPTH = 20
 class Section(BaseModel):
     """A part of the configuration: frozen, and closed to keys that it does not know."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class ModelConfig(Section):
@@ -48,9 +48,7 @@ class DataConfig(Section):
 class ObjectiveConfig(Section):
     """What is minimised."""
 
-    loss: Literal["dpo", "sft"] = Field(
-        "dpo", description="dpo, or sft (likelihood of the chosen response only)."
-    )
+    loss: Literal["dpo", "sft"] = Field("dpo", description="dpo, or sft (likelihood of the chosen response only).")
     beta: float = Field(0.1, gt=0, description="Strength of the tie to the reference, per nat.")
     label_smoothing: float = Field(0.0, ge=0, lt=0.5, description="Assumed share of flipped labels.")
     logps: Literal["sum", "mean"] = Field(
@@ -71,9 +69,7 @@ class TrainConfig(Section):
     """How long, in what steps, and how fast."""
 
     epochs: float = Field(1.0, gt=0, description="Passes over the training pairs.")
-    max_steps: int | None = Field(
-        None, ge=1, description="Stop after this many optimizer steps; null = none."
-    )
+    max_steps: int | None = Field(None, ge=1, description="Stop after this many optimizer steps; null = none.")
     batch_pairs: int = Field(8, ge=1, description="Pairs in an optimizer step.")
     learning_rate: float = Field(1e-6, gt=0, description="Peak learning rate of AdamW.")
     warmup_fraction: float = Field(0.1, ge=0, le=1, description="Share of the steps spent warming up.")
@@ -245,8 +241,8 @@ def parse_yaml(text: str, *, where: str) -> Any:
     if len(text.encode()) > _MAX_YAML_BYTES:
         raise UsageError(f"more than {_MAX_YAML_BYTES} bytes of YAML", where=where)
     try:
-        return yaml.load(text, Loader=_StrictLoader)  # noqa: S506 - a SafeLoader subclass
-    except yaml.YAMLError as error:
+        return yaml.load(text, Loader=_StrictLoader)
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: an integer of thousands of digits
         raise UsageError(f"this is not YAML that Penchant reads: {error}", where=where) from error
 
 
@@ -260,9 +256,7 @@ def read_yaml(path: Path) -> Any:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError as error:
         siblings = [item.name for item in path.parent.glob("*.y*ml")] if path.parent.is_dir() else []
-        raise UsageError(
-            f"there is no such file.{did_you_mean(path.name, siblings)}", where=str(path)
-        ) from error
+        raise UsageError(f"there is no such file.{did_you_mean(path.name, siblings)}", where=str(path)) from error
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"the file cannot be read ({error})", where=str(path)) from error
     return parse_yaml(text, where=str(path))

@@ -20,9 +20,7 @@ def unsafe(text: str) -> Iterator[str]:
     """Yield what a source text does that could run code out of a file."""
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, (ast.Import, ast.ImportFrom)):
-            names = (
-                [alias.name for alias in node.names] if isinstance(node, ast.Import) else [node.module or ""]
-            )
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else [node.module or ""]
             yield from (f"imports {name}" for name in names if name.split(".")[0] in FORBIDDEN_MODULES)
         if isinstance(node, ast.ImportFrom) and node.module == "torch":
             yield from ("imports torch.load by name" for alias in node.names if alias.name == "load")
@@ -38,9 +36,7 @@ def unsafe(text: str) -> Iterator[str]:
 def test_source_opens_no_file_that_could_run_code() -> None:
     paths = sorted(SOURCE.rglob("*.py"))
     assert paths
-    found = [
-        f"{path.relative_to(SOURCE)} {what}" for path in paths for what in unsafe(path.read_text("utf-8"))
-    ]
+    found = [f"{path.relative_to(SOURCE)} {what}" for path in paths for what in unsafe(path.read_text("utf-8"))]
     assert found == []
 
 
@@ -62,6 +58,4 @@ def test_the_search_itself_sees_what_it_should(text: str) -> None:
 
 
 def test_safe_code_passes() -> None:
-    assert not list(
-        unsafe("import torch\ntorch.load('a.pt', weights_only=True)\nload(trust_remote_code=False)")
-    )
+    assert not list(unsafe("import torch\ntorch.load('a.pt', weights_only=True)\nload(trust_remote_code=False)"))

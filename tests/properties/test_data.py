@@ -30,25 +30,21 @@ TRANSCRIPTS = st.lists(st.tuples(st.sampled_from(["Human", "Assistant"]), TEXTS)
     lambda turns: "\n\nHuman: why?" + "".join(f"\n\n{role}: {text}" for role, text in turns)
 )
 ROWS = st.one_of(
-    st.fixed_dictionaries(
-        {"prompt": TEXTS | MESSAGES, "chosen": TEXTS | MESSAGES, "rejected": TEXTS | MESSAGES}
-    ),
+    st.fixed_dictionaries({"prompt": TEXTS | MESSAGES, "chosen": TEXTS | MESSAGES, "rejected": TEXTS | MESSAGES}),
     st.fixed_dictionaries({"chosen": MESSAGES, "rejected": MESSAGES}),
     st.fixed_dictionaries({"chosen": TRANSCRIPTS, "rejected": TRANSCRIPTS}),
 )
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(LETTERS, max_size=5),
-    lambda inner: (
-        st.lists(inner, max_size=3) | st.dictionaries(st.text(LETTERS, max_size=5), inner, max_size=3)
-    ),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(LETTERS, max_size=5), inner, max_size=3),
     max_leaves=8,
 )
 ALMOST_ROWS = st.dictionaries(
     st.sampled_from(["prompt", "chosen", "rejected", "id", "cluster", "other"]), JSON | TEXTS | MESSAGES
 )
-ALMOST_FILES = st.lists(
-    st.binary(max_size=12) | (ALMOST_ROWS | JSON).map(lambda v: json.dumps(v).encode())
-).map(b"\n".join)
+ALMOST_FILES = st.lists(st.binary(max_size=12) | (ALMOST_ROWS | JSON).map(lambda v: json.dumps(v).encode())).map(
+    b"\n".join
+)
 GOOD_ROW: dict[str, object] = {"prompt": "The last question", "chosen": "an answer", "rejected": "no answer"}
 
 

@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
+
 from penchant.errors import DiskError
 
 
@@ -18,9 +20,9 @@ def disk_errors(path: Path) -> Iterator[None]:
     """Turn what the operating system says about writing to `path` into a DiskError with a remedy."""
     try:
         yield
-    except OSError as error:
+    except (OSError, SafetensorError) as error:  # safetensors reports a full disk in its own words
         raise DiskError(
-            f"cannot write ({error.strerror or error})",
+            f"cannot write ({getattr(error, 'strerror', None) or error})",
             where=str(path),
             fix="Free some space, or choose another folder that you may write to.",
         ) from error

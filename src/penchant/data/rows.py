@@ -114,9 +114,7 @@ def _find_file(path: Path, split: str | None) -> Path:
             fix="Give the folder, or leave the split out.",
         )
     if not _suffix(path.name):
-        raise DataError(
-            "unknown format", where=path.as_posix(), fix=f"Files can end in {', '.join(SUFFIXES)}."
-        )
+        raise DataError("unknown format", where=path.as_posix(), fix=f"Files can end in {', '.join(SUFFIXES)}.")
     return path
 
 

@@ -66,9 +66,7 @@ def wilson(successes: float, trials: int, confidence: float = 0.95) -> Interval:
     centre = (share + z * z / (2 * trials)) / scale
     half_width = z / scale * math.sqrt(share * (1 - share) / trials + z * z / (4 * trials * trials))
     # The bounds contain the share exactly; min and max only undo rounding at 0 and at 1.
-    return Interval(
-        share, min(share, max(0.0, centre - half_width)), max(share, min(1.0, centre + half_width))
-    )
+    return Interval(share, min(share, max(0.0, centre - half_width)), max(share, min(1.0, centre + half_width)))
 
 
 def cluster_bootstrap(

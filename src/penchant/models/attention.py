@@ -64,9 +64,7 @@ def prefix_attention(
                 values = torch.cat([value[:, :, start:prefix_end], value[:, :, own]], dim=2)
                 mask = _lower_right(rest, segment.prefix + rest, query.device)
                 outputs.append(
-                    scaled_dot_product_attention(
-                        query[:, :, own], keys, values, attn_mask=mask, scale=scaling
-                    )
+                    scaled_dot_product_attention(query[:, :, own], keys, values, attn_mask=mask, scale=scaling)
                 )
     return torch.cat(outputs, dim=2).transpose(1, 2), None
 

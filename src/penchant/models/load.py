@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
@@ -74,7 +75,7 @@ def load_model(name: str, *, device: str = "cpu", bf16: bool = False) -> LoadedM
         model = AutoModelForCausalLM.from_pretrained(
             path, dtype=torch.float32, use_safetensors=True, attn_implementation="eager"
         )
-    except OSError as error:
+    except (OSError, SafetensorError) as error:
         raise _load_error(path, error) from error
     tokenizer = _load_tokenizer(path)
     chat = chat_format(tokenizer)

@@ -22,7 +22,7 @@ def choose_device(name: str) -> str:
     available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if name == "auto":
         return next(kind for kind in ("cuda", "mps", "cpu") if available[kind])
-    if not available.get(name.split(":")[0], False):
+    if not available.get(name.split(":", maxsplit=1)[0], False):
         have = ", ".join(kind for kind, there in available.items() if there)
         raise UsageError(f'engine.device = "{name}": there is no such device here (here: {have})')
     return name
@@ -44,5 +44,5 @@ def compute_in(precision: Precision, device: str) -> Iterator[None]:
     if precision == "fp32":
         yield
         return
-    with torch.autocast(device.split(":")[0], torch.bfloat16):
+    with torch.autocast(device.split(":", maxsplit=1)[0], torch.bfloat16):
         yield

@@ -30,9 +30,7 @@ def _part(stack: PreTrainedModel, start: int, end: int) -> PreTrainedModel:
     part = copy.copy(stack)
     part._modules = dict(stack._modules)
     part._modules["layers"] = nn.ModuleList(list(stack.layers)[start:end])
-    part.config = copy.copy(
-        stack.config
-    )  # the forward reads the number and the types of its layers from here
+    part.config = copy.copy(stack.config)  # the forward reads the number and the types of its layers from here
     part.config.num_hidden_layers = end - start
     layer_types = getattr(stack.config, "layer_types", None)
     if layer_types is not None:

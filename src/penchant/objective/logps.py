@@ -89,10 +89,14 @@ class _HeadLogps(torch.autograd.Function):
         for start in range(0, rows, _HEAD_ROWS):
             part = slice(start, start + _HEAD_ROWS)
             scores = _fp32_scores(hidden[part], weight, bias, precision)
-            normaliser = torch.logsumexp(scores, dim=-1, keepdim=True)
-            logps[part] = (scores.gather(-1, targets[part, None]) - normaliser).squeeze(-1)
+            # log-sum-exp in place: a second array of this size would cost more than the arithmetic
+            scores.sub_(scores.amax(dim=-1, keepdim=True))
+            target_scores = scores.gather(-1, targets[part, None])
+            total = scores.exp_().sum(dim=-1, keepdim=True)
+            logps[part] = (target_scores - total.log()).squeeze(-1)
             if probabilities is not None:
-                probabilities[part] = scores.sub_(normaliser).exp_()
+                torch.div(scores, total, out=scores)
+                probabilities[part] = scores
         ctx.save_for_backward(hidden, weight, targets)
         ctx.probabilities, ctx.has_bias = probabilities, bias is not None
         return logps

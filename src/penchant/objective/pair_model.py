@@ -96,7 +96,7 @@ class PairModel(nn.Module):
             ).last_hidden_state
 
     def _separate(self, batch: PairBatch) -> Tensor:
-        rows, width = batch.input_ids.shape
+        width = batch.input_ids.shape[1]
         row, column = batch.predict_index // width, batch.predict_index % width
         first = int(column.min())
         with compute_in(self.precision, self.device):

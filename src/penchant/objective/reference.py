@@ -77,6 +77,7 @@ def _write(folder: Path, key: str, scores: Sequence[Sequence[Tensor]]) -> None:
     lengths = torch.tensor([len(tokens) for row in scores for tokens in row])
     with disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
+        (folder / "store.json").unlink(missing_ok=True)  # an older key must never name newer values
         unfinished = folder / ".token_logps.safetensors"
         save_file({"token_logps": flat, "lengths": lengths}, unfinished)
         unfinished.replace(folder / "token_logps.safetensors")

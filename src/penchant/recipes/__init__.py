@@ -13,9 +13,7 @@ from penchant.errors import UsageError, did_you_mean
 def recipe_names() -> list[str]:
     """Return the names of the packaged recipes."""
     return sorted(
-        item.name.removesuffix(".yaml")
-        for item in files(__package__).iterdir()
-        if item.name.endswith(".yaml")
+        item.name.removesuffix(".yaml") for item in files(__package__).iterdir() if item.name.endswith(".yaml")
     )
 
 

@@ -80,19 +80,15 @@ def newest_checkpoint(folder: Path) -> Path | None:
             return folder / f"step-{step}"
     if steps:
         names = ", ".join(f"step-{step}" for step in steps)
-        raise ModelError(
-            f"every checkpoint is damaged ({names})", where=str(folder), fix="Start the run anew."
-        )
+        raise ModelError(f"every checkpoint is damaged ({names})", where=str(folder), fix="Start the run anew.")
     return None
 
 
-def load_checkpoint(
-    path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, identity: dict[str, Any]
-) -> int:
-    """Put a checkpoint's state into model and optimizer; return the optimizer steps done.
+def check_identity(path: Path, identity: dict[str, Any]) -> None:
+    """Refuse a checkpoint that was made by something else.
 
     Raises:
-        ModelError: The checkpoint was made by another configuration, data set or model; the differences are named.
+        ModelError: It was made by another configuration, data set or model; the differences are named.
     """
     state = json.loads((path / _STATE).read_text(encoding="utf-8"))
     changed = [name for name, value in identity.items() if state.get(name) != value]
@@ -102,6 +98,18 @@ def load_checkpoint(
             where=str(path),
             fix="Resume with what it was started with, or choose a new --out.",
         )
+
+
+def load_checkpoint(
+    path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, identity: dict[str, Any]
+) -> int:
+    """Put a checkpoint's state into model and optimizer; return the optimizer steps done.
+
+    Raises:
+        ModelError: See `check_identity`.
+    """
+    check_identity(path, identity)
+    state = json.loads((path / _STATE).read_text(encoding="utf-8"))
     weights = load_file(path / _WEIGHTS)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
@@ -122,9 +130,7 @@ def _trained(model: nn.Module) -> dict[str, torch.Tensor]:
 
 def _optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
     state = optimizer.state_dict()["state"]
-    return {
-        f"{index}.{name}": value.contiguous() for index, item in state.items() for name, value in item.items()
-    }
+    return {f"{index}.{name}": value.contiguous() for index, item in state.items() for name, value in item.items()}
 
 
 def _steps(folder: Path) -> list[int]:

@@ -7,8 +7,8 @@ near a length as there is, is rejected; so length alone explains little of the p
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from penchant.data.atomic import write_text
@@ -18,7 +18,10 @@ from penchant.evaluation.house_style import PASS, SYSTEM_PROMPT, judge, words
 from penchant.generation.generate import generate
 from penchant.generation.sampling import Sampling
 from penchant.models.load import load_model
+from penchant.models.precision import choose_precision
 from penchant.types import Turn
+from penchant.workflow.reporter import Reporter
+from penchant.workflow.stopping import Stopper
 
 PAIRS_PER_QUESTION = 2
 PAIR_SAMPLING = Sampling(temperature=1.0, top_k=50, top_p=0.95)
@@ -71,10 +74,10 @@ def make_pairs(
     samples: int = 8,
     max_new_tokens: int = 80,
     seed: int = 0,
-    precision_bf16: bool = True,
-    on_answers: Callable[[int, int], None] | None = None,
+    reporter: Reporter | None = None,
+    stopper: Stopper | None = None,
 ) -> tuple[int, int]:
-    """Write `samples.jsonl` and `pairs.jsonl` to the folder `out`; return how many pairs of how many questions.
+    """Write `samples.jsonl` and `pairs.jsonl` to the folder `out`; return their and the questions' number.
 
     Args:
         model: Model name, see `penchant.models.load.load_model`.
@@ -83,29 +86,27 @@ def make_pairs(
         samples: Answers sampled for each question.
         max_new_tokens: Where an answer is cut off.
         seed: Of the sampling.
-        precision_bf16: Generate with bf16 weights, which is much faster where the hardware has it.
-        on_answers: Told answers done and answers wanted.
+        reporter: Hears progress.
+        stopper: Asked at every safe point whether to stop.
     """
     questions = read_questions(questions_path)
-    loaded = load_model(model, bf16=precision_bf16)
-    sampling = Sampling(PAIR_SAMPLING.temperature, PAIR_SAMPLING.top_k, PAIR_SAMPLING.top_p, seed)
-    done = 0
+    reporter, stopper = reporter or Reporter(), stopper or Stopper()
+    loaded = load_model(model, bf16=choose_precision("auto", "cpu") == "bf16")
+    with reporter.progress("Sampling answers", len(questions) * samples) as advance:
 
-    def advance(rows: int) -> None:
-        nonlocal done
-        done += rows
-        if on_answers:
-            on_answers(done, len(questions) * samples)
+        def answered(count: int) -> None:
+            stopper.check()
+            advance(count)
 
-    generated = generate(
-        loaded,
-        [loaded.chat.prompt_ids(question.turns()) for question in questions],
-        max_new_tokens=max_new_tokens,
-        samples=samples,
-        sampling=sampling,
-        batch_rows=_ROWS_AT_ONCE,
-        on_rows=advance,
-    )
+        generated = generate(
+            loaded,
+            [loaded.chat.prompt_ids(question.turns()) for question in questions],
+            max_new_tokens=max_new_tokens,
+            samples=samples,
+            sampling=replace(PAIR_SAMPLING, seed=seed),
+            batch_rows=_ROWS_AT_ONCE,
+            on_rows=answered,
+        )
     answers = [
         [_judged(question, loaded.chat.decode(one.ids), one.finished) for one in row]
         for question, row in zip(questions, generated, strict=True)
@@ -116,9 +117,7 @@ def make_pairs(
         for question, row in zip(questions, answers, strict=True)
     ]
     write_text(out / "samples.jsonl", _jsonl(rows))
-    pairs = [
-        pair for question, row in zip(questions, answers, strict=True) for pair in pairs_of(question, row)
-    ]
+    pairs = [pair for question, row in zip(questions, answers, strict=True) for pair in pairs_of(question, row)]
     write_text(out / "pairs.jsonl", _jsonl(pairs))
     return len(pairs), len({pair["cluster"] for pair in pairs})
 
@@ -153,7 +152,7 @@ def _judged(question: Question, text: str, finished: bool) -> Answer:
     return Answer(text, finished, judge(question.text, text, finished=finished))
 
 
-def _distinct(answers) -> list[Answer]:
+def _distinct(answers: Iterable[Answer]) -> list[Answer]:
     return list({answer.text: answer for answer in answers}.values())
 
 

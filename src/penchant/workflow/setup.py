@@ -36,9 +36,7 @@ def set_threads(engine: EngineConfig) -> None:
         torch.set_num_threads(engine.threads)
 
 
-def read_pairs(
-    path: Path, *, split: str | None, limit: int | None = None
-) -> tuple[list[PreferencePair], Ledger]:
+def read_pairs(path: Path, *, split: str | None, limit: int | None = None) -> tuple[list[PreferencePair], Ledger]:
     """Return the pairs of a file, or of a folder's split, and the ledger of their rows."""
     return load_pairs(path, split=split if path.is_dir() else None, limit=limit)
 
@@ -82,9 +80,7 @@ def with_random_labels(pairs: Sequence[TokenizedPair], seed: int) -> list[Tokeni
     """Return the pairs with chosen and rejected swapped by a fair coin each: a control without preference."""
     coin = random.Random(f"labels {seed}")
     return [
-        replace(pair, chosen_ids=pair.rejected_ids, rejected_ids=pair.chosen_ids)
-        if coin.random() < 0.5
-        else pair
+        replace(pair, chosen_ids=pair.rejected_ids, rejected_ids=pair.chosen_ids) if coin.random() < 0.5 else pair
         for pair in pairs
     ]
 
@@ -100,9 +96,7 @@ def scoring_model(
     reason = no_prefix_sharing_reason(loaded.model, max_tokens)
     sharing = engine.prefix_sharing and reason is None
     if engine.prefix_sharing and reason is not None:
-        reporter.note(
-            f"Prompts are not shared between responses: {reason}. Each response is computed by itself."
-        )
+        reporter.note(f"Prompts are not shared between responses: {reason}. Each response is computed by itself.")
     if not sharing and engine.trunk_sharing and trunk_layers and "trunk_sharing" in engine.model_fields_set:
         raise UsageError(
             "engine.trunk_sharing needs engine.prefix_sharing, which is off or not to be had for this model",
@@ -147,9 +141,7 @@ def describe_machine(device: str) -> str:
     cpu = platform.processor() or platform.machine()
     info = Path("/proc/cpuinfo")
     if info.is_file():
-        names = [
-            line.partition(":")[2].strip() for line in info.read_text().splitlines() if "model name" in line
-        ]
+        names = [line.partition(":")[2].strip() for line in info.read_text().splitlines() if "model name" in line]
         cpu = names[0] if names else cpu
     return f"{cpu}, {torch.get_num_threads()} threads"
 

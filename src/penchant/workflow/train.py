@@ -13,6 +13,7 @@ import yaml
 from penchant.config import Config
 from penchant.data.atomic import disk_errors, write_json, write_text
 from penchant.errors import DiskError, Stopped, UsageError
+from penchant.models.digest import weights_digest
 from penchant.models.freeze import TrainablePart, choose_trainable
 from penchant.models.load import load_model
 from penchant.models.precision import choose_device
@@ -21,7 +22,7 @@ from penchant.objective.losses import LOSSES
 from penchant.objective.pair_model import PairModel
 from penchant.objective.reference import reference_logps
 from penchant.objective.score import TrunkCache
-from penchant.training.checkpoint import load_checkpoint, newest_checkpoint, save_checkpoint
+from penchant.training.checkpoint import check_identity, load_checkpoint, newest_checkpoint, save_checkpoint
 from penchant.training.loop import Trainer, make_optimizer, train
 from penchant.training.telemetry import MetricsLog, peak_memory_bytes
 from penchant.types import TokenizedPair
@@ -99,7 +100,14 @@ def train_run(
     reporter.note(describe_ledger(ledger))
     reporter.note(describe_part(part))
     _check_space(out, part)
-    identity = {"config": config.resolved(), "data": fingerprint(tokenized)}
+    identity = {
+        "config": config.resolved(),
+        "data": fingerprint(tokenized),
+        "model": weights_digest(loaded.model),
+    }
+    checkpoint = newest_checkpoint(out / "checkpoints") if resume else None
+    if checkpoint:  # before anything in the run directory is changed
+        check_identity(checkpoint, identity)
     _write_config(out, config, identity["data"])
     ledger.write(out / "ledger.parquet")
     model = scoring_model(
@@ -110,7 +118,7 @@ def train_run(
         reporter=reporter,
     )
     trainer, seconds = _trainer(config, model, tokenized, out, reporter, stopper)
-    if resume and (checkpoint := newest_checkpoint(out / "checkpoints")):
+    if checkpoint:
         trainer.start_step = load_checkpoint(checkpoint, model.model, trainer.optimizer, identity)
         reporter.note(f"Resumed after step {trainer.start_step} ({checkpoint})")
     lines, step_seconds = _run_steps(trainer, out, identity, reporter, stopper)
@@ -124,14 +132,10 @@ def train_run(
 
 def describe_part(part: TrainablePart) -> str:
     """Return one line about what is trained."""
-    line = (
-        f"Training {part.trained / 1e6:.1f} of {part.total / 1e6:.1f} million parameters ({part.share:.0%})"
-    )
+    line = f"Training {part.trained / 1e6:.1f} of {part.total / 1e6:.1f} million parameters ({part.share:.0%})"
     if part.frozen_layers:
         line += f"; {part.frozen_layers} layers below are frozen and run once for policy and reference"
-    return line + (
-        "; the head has weights of its own now (it was tied to the embedding)" if part.untied else ""
-    )
+    return line + ("; the head has weights of its own now (it was tied to the embedding)" if part.untied else "")
 
 
 def _claim(out: Path, *, resume: bool) -> None:

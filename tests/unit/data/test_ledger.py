@@ -79,9 +79,7 @@ def test_an_empty_ledger_can_be_written(tmp_path: Path) -> None:
 
 
 def test_evidence_is_short_and_fit_for_a_terminal() -> None:
-    entry = LedgerEntry(
-        "a.jsonl", 1, "a-1", "dropped", "why", "\x1b[31m red\n\u202etext\x00\ud800 " + "x" * 500
-    )
+    entry = LedgerEntry("a.jsonl", 1, "a-1", "dropped", "why", "\x1b[31m red\n\u202etext\x00\ud800 " + "x" * 500)
     (stored,) = Ledger([entry])
     assert stored.evidence.startswith("[31m red text xxx")
     assert len(stored.evidence) == 200

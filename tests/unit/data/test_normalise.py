@@ -56,9 +56,7 @@ def test_three_strings_become_a_pair(raw: Raw) -> None:
 
 
 @pytest.mark.parametrize("prompt", [ASK, [user(ASK)]])
-@pytest.mark.parametrize(
-    "chosen", ["The Elbe.", [assistant("The Elbe.")], [user(ASK), assistant("The Elbe.")]]
-)
+@pytest.mark.parametrize("chosen", ["The Elbe.", [assistant("The Elbe.")], [user(ASK), assistant("The Elbe.")]])
 @pytest.mark.parametrize("rejected", ["No.", [assistant("No.")], [user(ASK), assistant("No.")]])
 def test_each_column_is_text_or_messages(raw: Raw, prompt: object, chosen: object, rejected: object) -> None:
     pair = pair_of(raw(prompt=prompt, chosen=chosen, rejected=rejected))

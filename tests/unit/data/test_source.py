@@ -84,9 +84,7 @@ def test_the_known_defects_of_real_transcripts_are_found() -> None:
     assert dropped_lines(SHARED / "hh_rlhf") == {"empty_response": [87, 517, 926], "role_order": [668, 764]}
 
 
-@pytest.mark.skipif(
-    not (SHARED / "ultrafeedback_trl").is_dir(), reason="needs the real rows of ultrafeedback"
-)
+@pytest.mark.skipif(not (SHARED / "ultrafeedback_trl").is_dir(), reason="needs the real rows of ultrafeedback")
 def test_the_known_defects_of_real_prompted_pairs_are_found() -> None:
     assert dropped_lines(SHARED / "ultrafeedback_trl") == {
         "empty_response": [479, 834],

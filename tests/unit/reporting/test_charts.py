@@ -61,9 +61,7 @@ def test_the_same_numbers_give_the_same_bytes() -> None:
 
 
 def test_the_table_beside_a_curve_states_first_tail_and_range() -> None:
-    chart = learning_curves(
-        [{"step": step, "loss": loss} for step, loss in enumerate((4, 1, 3, 2), start=1)]
-    )[0]
+    chart = learning_curves([{"step": step, "loss": loss} for step, loss in enumerate((4, 1, 3, 2), start=1)])[0]
     assert chart.rows == (("loss", "4", "2", "1", "4"),)
 
 

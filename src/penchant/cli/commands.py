@@ -1,0 +1,256 @@
+"""One short function a verb: read the options, call the workflow, say what was made and what comes next."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from penchant.cli.console import make_reporter, printable
+from penchant.workflow.reporter import Reporter
+from penchant.workflow.stopping import Stopper
+
+Result = TypeVar("Result")
+
+
+def demo(out: Path, *, fast: bool, controls: bool, seed: int, quiet: bool, as_json: bool) -> None:
+    """Run `penchant demo`."""
+
+    def work(reporter: Reporter, stopper: Stopper) -> dict[str, Any]:
+        from penchant.workflow.demo import run_demo
+
+        return run_demo(out, fast=fast, controls=controls, seed=seed, reporter=reporter, stopper=stopper)
+
+    figures = _working(work, quiet=quiet)
+    if as_json:
+        print(json.dumps(figures))
+        return
+    print(f"\n{figures['verdict']['headline']}")
+    for reason in figures["verdict"]["reasons"]:
+        print(f"  - {printable(reason)}")
+    _print_preference(figures)
+    print(
+        f"Trained on {figures['train_pairs']} pairs in {figures['train_seconds']:.0f} s; all in "
+        f"{figures['total_seconds']:.0f} s and {figures['peak_memory_bytes'] / 1e9:.2f} GB of memory."
+    )
+    _next(
+        f"Report   {out / 'report.html'}",
+        f"Model    {out / 'model'} (opens with transformers)",
+        f'Next     penchant generate {out} --system "Answer in one or two short sentences." "Why do cats purr?"',
+        *([] if controls else [f"         penchant demo --controls --out {out}-controls"]),
+        "         penchant train demo --data YOUR_PAIRS.jsonl --out runs/mine",
+    )
+
+
+def train(
+    recipe: str,
+    data: Path,
+    out: Path,
+    sets: Sequence[str],
+    *,
+    resume: bool,
+    limit: int | None,
+    quiet: bool,
+    as_json: bool,
+) -> None:
+    """Run `penchant train`."""
+    from penchant.recipes import load_recipe
+
+    config = load_recipe(recipe, sets)
+
+    def work(reporter: Reporter, stopper: Stopper) -> dict[str, Any]:
+        from penchant.reporting.report import write_report
+        from penchant.workflow.train import train_run
+
+        result = train_run(config, data, out, resume=resume, limit=limit, reporter=reporter, stopper=stopper)
+        write_report(out)
+        return {**vars(result), "run": str(result.run)}
+
+    result = _working(work, quiet=quiet)
+    if as_json:
+        print(json.dumps(result))
+        return
+    first, last = result["first"], result["last"]
+    print(f"\nTrained on {result['pairs']} pairs in {result['train_seconds']:.0f} s: {_movement(first, last)}")
+    held_out = data if data.is_dir() else "HELD_OUT.jsonl"
+    _next(
+        f"Model    {out / 'model'} (opens with transformers)",
+        f"Report   {out / 'report.html'}",
+        f"Next     penchant eval {out} --data {held_out}",
+    )
+
+
+def evaluate(
+    model: str,
+    data: Path | None,
+    reference: str | None,
+    out: Path | None,
+    sets: Sequence[str],
+    *,
+    house_style: bool,
+    limit: int | None,
+    quiet: bool,
+    as_json: bool,
+) -> None:
+    """Run `penchant eval`."""
+    from penchant.errors import UsageError
+
+    if data is None and not house_style:
+        raise UsageError("there is nothing to judge by", fix="Give --data FILE, or --house-style.")
+
+    def work(reporter: Reporter, stopper: Stopper) -> tuple[dict[str, Any], Path | None]:
+        from penchant.data.house_style import house_style_file
+        from penchant.reporting.report import write_report
+        from penchant.workflow.evaluate import evaluate as run_evaluation
+        from penchant.workflow.evaluate import subject_of, write_evaluation
+        from penchant.workflow.make_pairs import read_questions
+
+        subject = subject_of(model, reference, sets)
+        questions = read_questions(house_style_file("test_questions")) if house_style else ()
+        figures, rows = run_evaluation(
+            subject, data=data, questions=questions, limit=limit, reporter=reporter, stopper=stopper
+        )
+        target = subject.run or out
+        if target is not None:
+            write_evaluation(target, figures, rows)
+        if subject.run is not None:
+            write_report(subject.run)
+        return figures, target
+
+    figures, target = _working(work, quiet=quiet)
+    if as_json:
+        print(json.dumps(figures))
+        return
+    print()
+    _print_preference(figures)
+    if house_style:
+        print(
+            f"House style: {_percent(figures, 'pass_rate_reference')} -> {_percent(figures, 'pass_rate_policy')}"
+            f", exact McNemar p = {figures['mcnemar_p']:.1g}"
+        )
+    print(f"KL to the reference on ordinary prose: {figures['kl_to_reference']:.4f} nats per token")
+    if target is not None:
+        _next(f"Figures  {target / 'eval' / 'summary.json'}", f"Next     penchant report {target}")
+    else:
+        _next("Next     the same with --out FOLDER keeps the figures")
+
+
+def generate(
+    model: str,
+    prompt: str,
+    system: str | None,
+    *,
+    max_new_tokens: int,
+    temperature: float,
+    samples: int,
+    seed: int,
+    as_json: bool,
+) -> None:
+    """Run `penchant generate`."""
+
+    def work(reporter: Reporter, stopper: Stopper) -> list[dict[str, Any]]:
+        from penchant.workflow.generate import ask
+
+        return ask(
+            model,
+            prompt,
+            system=system,
+            max_new_tokens=max_new_tokens,
+            temperature=temperature,
+            samples=samples,
+            seed=seed,
+        )
+
+    for answer in _working(work, quiet=True):
+        print(json.dumps(answer) if as_json else printable(answer["text"]))
+        if not answer["finished"]:
+            print("(cut off; --max-new-tokens lets it go on)", file=sys.stderr)
+
+
+def score(
+    model: str, data: Path, out: Path, sets: Sequence[str], *, ids: bool, limit: int | None, quiet: bool
+) -> None:
+    """Run `penchant score`."""
+    from penchant.config import build_config
+
+    config = build_config({"model": {"path": model}, "engine": {"precision": "fp32"}}, sets, where="--set")
+
+    def work(reporter: Reporter, stopper: Stopper) -> int:
+        from penchant.workflow.score import score_file
+
+        return score_file(config, data, out, ids=ids, limit=limit, reporter=reporter, stopper=stopper)
+
+    count = _working(work, quiet=quiet)
+    print(f"\nScored {count} pairs.")
+    _next(f"Scores   {out}")
+
+
+def report(run: Path) -> None:
+    """Run `penchant report`."""
+    from penchant.reporting.report import write_report
+
+    _next(f"Report   {write_report(run)}")
+
+
+def make_pairs(out: Path, questions: str, model: str, *, samples: int, seed: int, quiet: bool) -> None:
+    """Run `penchant make-pairs`."""
+
+    def work(reporter: Reporter, stopper: Stopper) -> tuple[int, int]:
+        from penchant.data.house_style import house_style_file
+        from penchant.workflow.make_pairs import make_pairs as run_make_pairs
+
+        packaged = questions in ("train", "validation", "test")
+        path = house_style_file(f"{questions}_questions") if packaged else Path(questions)
+        return run_make_pairs(model, path, out, samples=samples, seed=seed, reporter=reporter, stopper=stopper)
+
+    pairs, asked = _working(work, quiet=quiet)
+    print(f"\n{pairs} pairs of {asked} questions.")
+    _next(
+        f"Pairs    {out / 'pairs.jsonl'}",
+        f"Samples  {out / 'samples.jsonl'} (every answer with its verdict)",
+        f"Next     penchant train demo --data {out / 'pairs.jsonl'} --out runs/mine",
+    )
+
+
+def _working(work: Callable[[Reporter, Stopper], Result], *, quiet: bool) -> Result:
+    """Do a long work with progress, stoppable; libraries keep their own bars and advice to themselves."""
+    from penchant.cli.quiet_libraries import quiet_libraries
+
+    with Stopper() as stopper:
+        quiet_libraries()
+        return work(make_reporter(quiet=quiet), stopper)
+
+
+def _movement(first: dict[str, float], last: dict[str, float]) -> str:
+    parts = [f"loss {first['loss']:.4f} -> {last['loss']:.4f}"]
+    if "rewards/accuracies" in last:
+        parts.append(f"last step's accuracy {last['rewards/accuracies']:.2f}")
+        parts.append(f"margin {last['rewards/margins']:.3f}")
+    return ", ".join(parts)
+
+
+def _print_preference(figures: dict[str, Any]) -> None:
+    if "preference_accuracy_policy" not in figures:
+        return
+    print(
+        f"Held-out pairs ({figures['test_pairs']}), 95 % intervals:\n"
+        "  preference accuracy by mean log-prob "
+        f"{_percent(figures, 'preference_accuracy_reference')} -> "
+        f"{_percent(figures, 'preference_accuracy_policy')}\n"
+        "  preference accuracy by sum           "
+        f"{_percent(figures, 'preference_accuracy_sum_reference')} -> "
+        f"{_percent(figures, 'preference_accuracy_sum_policy')}\n"
+        f"  implicit-reward accuracy             {_percent(figures, 'reward_accuracy')}\n"
+        f"  chosen log-prob fell in              {_percent(figures, 'chosen_logps_fell_fraction')}"
+    )
+
+
+def _percent(figures: dict[str, Any], key: str) -> str:
+    low, high = figures[f"{key}_interval"]
+    return f"{figures[key]:.1%} [{low:.1%}, {high:.1%}]"
+
+
+def _next(*lines: str) -> None:
+    print("\n" + "\n".join(lines))

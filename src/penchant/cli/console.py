@@ -1,0 +1,108 @@
+"""What the command line looks like: rich progress on a terminal, plain lines elsewhere, nothing when quiet."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import time
+import unicodedata
+from collections.abc import Iterator
+from typing import Any
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
+
+from penchant.workflow.reporter import Advance, Reporter
+
+_PLAIN_SECONDS = 10.0
+_FIGURES = (("loss", "loss"), ("rewards/accuracies", "accuracy"), ("rewards/margins", "margin"))
+
+
+def make_reporter(*, quiet: bool) -> Reporter:
+    """Return the reporter that fits where standard error goes. Results alone go to standard output."""
+    if quiet:
+        return Reporter()
+    return TerminalReporter() if sys.stderr.isatty() else PlainReporter()
+
+
+def printable(text: str) -> str:
+    """Return text without control characters, which could steer a terminal."""
+    return "".join(
+        char
+        if char in "\n\t" or unicodedata.category(char) not in ("Cc", "Cf", "Cs")
+        else "\N{REPLACEMENT CHARACTER}"
+        for char in text
+    )
+
+
+def _figures(values: dict[str, Any]) -> str:
+    parts = [f"{name} {values[key]:.3f}" for key, name in _FIGURES if key in values]
+    return "  ".join(parts)
+
+
+class TerminalReporter(Reporter):
+    """Bars with rate, time left and the figures that matter."""
+
+    def __init__(self) -> None:
+        self._console = Console(stderr=True)
+
+    def note(self, text: str) -> None:
+        """Print one line, dimmed."""
+        self._console.print(Text(printable(text), style="dim"))
+
+    @contextlib.contextmanager
+    def progress(self, what: str, total: int) -> Iterator[Advance]:
+        """Show a bar while the body runs."""
+        columns = (
+            TextColumn("{task.description:<34}", markup=False),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[rate]}", markup=False),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[figures]}", markup=False),
+        )
+        with Progress(*columns, console=self._console) as bars:
+            task = bars.add_task(what, total=total, figures="", rate="")
+            started, done = time.monotonic(), 0
+
+            def advance(count: int, **values: Any) -> None:
+                nonlocal done
+                done += count
+                rate = f"{done / max(1e-9, time.monotonic() - started):.1f}/s"
+                bars.update(task, advance=count, figures=_figures(values), rate=rate)
+
+            yield advance
+
+
+class PlainReporter(Reporter):
+    """A line every few seconds, for logs."""
+
+    def note(self, text: str) -> None:
+        """Print one line."""
+        print(printable(text), file=sys.stderr, flush=True)
+
+    @contextlib.contextmanager
+    def progress(self, what: str, total: int) -> Iterator[Advance]:
+        """Print how far the body is, now and then and at its end."""
+        started = said = time.monotonic()
+        done = 0
+
+        def advance(count: int, **values: Any) -> None:
+            nonlocal done, said
+            done += count
+            now = time.monotonic()
+            if now - said >= _PLAIN_SECONDS or done >= total:
+                said = now
+                left = (now - started) / done * (total - done)
+                self.note(f"{what}: {done}/{total}, {left:.0f} s left  {_figures(values)}".rstrip())
+
+        yield advance

@@ -1,0 +1,228 @@
+"""`penchant VERB`: the command line. It loads nothing heavy until a verb runs."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from penchant.errors import PenchantError
+
+app = typer.Typer(
+    name="penchant",
+    help="Align a language model with human preferences (DPO), and see whether it worked.",
+    no_args_is_help=True,
+    add_completion=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Sets = Annotated[
+    list[str] | None, typer.Option("--set", metavar="A.B=C", help="Change one value of the configuration.")
+]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, only the result.")]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")]
+Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+Limit = Annotated[int | None, typer.Option("--limit", min=1, help="Only the first rows of the data.")]
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option("--out", help="Run directory.")] = Path("runs/demo"),
+    fast: Annotated[
+        bool, typer.Option("--fast", help="A smaller budget: shows that it works, not how well.")
+    ] = False,
+    controls: Annotated[
+        bool,
+        typer.Option("--controls", help="Also train the controls, instead of showing committed figures."),
+    ] = False,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Of the order of the pairs.")] = 0,
+    quiet: Quiet = False,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Align the bundled model offline, judge it before and after, and write a report."""
+    from penchant.cli import commands
+
+    _run(
+        lambda: commands.demo(out, fast=fast, controls=controls, seed=seed, quiet=quiet, as_json=as_json),
+        debug,
+    )
+
+
+@app.command()
+def train(
+    recipe: Annotated[str, typer.Argument(help="Name of a packaged recipe, or a YAML file.")],
+    data: Annotated[Path, typer.Option("--data", help="Pairs: a file, or a folder with a train split.")],
+    out: Annotated[Path, typer.Option("--out", help="Run directory.")],
+    sets: Sets = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint.")] = False,
+    limit: Limit = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Train on preference pairs as a recipe says."""
+    from penchant.cli import commands
+
+    _run(
+        lambda: commands.train(
+            recipe, data, out, sets or [], resume=resume, limit=limit, quiet=quiet, as_json=as_json
+        ),
+        debug,
+    )
+
+
+@app.command("eval")
+def evaluate(
+    model: Annotated[str, typer.Argument(help="A run directory, or a model with --reference.")],
+    data: Annotated[
+        Path | None, typer.Option("--data", help="Held-out pairs: a file, or a folder with a test split.")
+    ] = None,
+    reference: Annotated[str | None, typer.Option("--reference", help="What to compare with.")] = None,
+    house_style: Annotated[
+        bool, typer.Option("--house-style", help="Also answer the demo's test questions and judge the style.")
+    ] = False,
+    out: Annotated[Path | None, typer.Option("--out", help="Where the figures go when MODEL is no run.")] = None,
+    sets: Sets = None,
+    limit: Limit = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Judge a policy against its reference on held-out data."""
+    from penchant.cli import commands
+
+    _run(
+        lambda: commands.evaluate(
+            model,
+            data,
+            reference,
+            out,
+            sets or [],
+            house_style=house_style,
+            limit=limit,
+            quiet=quiet,
+            as_json=as_json,
+        ),
+        debug,
+    )
+
+
+@app.command()
+def generate(
+    model: Annotated[str, typer.Argument(help="Directory, Hub id, GGUF file, run directory, or bundled.")],
+    prompt: Annotated[str, typer.Argument(help="What to ask.")],
+    system: Annotated[str | None, typer.Option("--system", help="A system message before it.")] = None,
+    max_new_tokens: Annotated[int, typer.Option("--max-new-tokens", min=1, help="Longest answer, tokens.")] = 256,
+    temperature: Annotated[float, typer.Option("--temperature", min=0, help="0 = the likeliest token.")] = 0.0,
+    samples: Annotated[int, typer.Option("--samples", min=1, help="Answers.")] = 1,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Of the sampling.")] = 0,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Ask a model something."""
+    from penchant.cli import commands
+
+    _run(
+        lambda: commands.generate(
+            model,
+            prompt,
+            system,
+            max_new_tokens=max_new_tokens,
+            temperature=temperature,
+            samples=samples,
+            seed=seed,
+            as_json=as_json,
+        ),
+        debug,
+    )
+
+
+@app.command()
+def score(
+    model: Annotated[str, typer.Option("--model", help="Directory, Hub id, GGUF file, or bundled.")],
+    data: Annotated[Path, typer.Option("--data", help="Pairs: a file, or a folder with a single one.")],
+    out: Annotated[Path, typer.Option("--out", help="Scores, one JSON line a pair.")],
+    ids: Annotated[bool, typer.Option("--ids", help="Also write the token ids that were scored.")] = False,
+    sets: Sets = None,
+    limit: Limit = None,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Write the log-probabilities of chosen and rejected responses under a model (fp32 unless set otherwise)."""
+    from penchant.cli import commands
+
+    _run(lambda: commands.score(model, data, out, sets or [], ids=ids, limit=limit, quiet=quiet), debug)
+
+
+@app.command()
+def report(
+    run: Annotated[Path, typer.Argument(help="A run directory.")],
+    debug: Debug = False,
+) -> None:
+    """Write a run's report.html anew."""
+    from penchant.cli import commands
+
+    _run(lambda: commands.report(run), debug)
+
+
+@app.command("make-pairs")
+def make_pairs(
+    out: Annotated[Path, typer.Option("--out", help="Folder for samples.jsonl and pairs.jsonl.")],
+    questions: Annotated[
+        str, typer.Option("--questions", help="train, validation, test, or a file with id and question.")
+    ] = "train",
+    model: Annotated[str, typer.Option("--model", help="Whose answers.")] = "bundled",
+    samples: Annotated[int, typer.Option("--samples", min=2, help="Answers to each question.")] = 8,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Of the sampling.")] = 0,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Make on-policy pairs for the house style: sample, judge, pair."""
+    from penchant.cli import commands
+
+    _run(lambda: commands.make_pairs(out, questions, model, samples=samples, seed=seed, quiet=quiet), debug)
+
+
+@app.command()
+def recipes() -> None:
+    """List the packaged recipes."""
+    from penchant.recipes import recipe_names
+
+    for name in recipe_names():
+        print(name)
+
+
+def _run(work: Callable[[], None], debug: bool) -> None:
+    """Do the work; an explained error becomes its message and exit code, any other says that it is a defect."""
+    try:
+        work()
+    except PenchantError as error:
+        if debug:
+            raise
+        print(f"penchant: {error}", file=sys.stderr)
+        raise SystemExit(error.exit_code) from None
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(0) from None
+    except Exception as error:
+        if debug:
+            raise
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        print(
+            f"penchant: a defect of Penchant: {type(error).__name__}: {error} "
+            f"({Path(last.filename).name}:{last.lineno})\n  Run it again with --debug and report what it prints.",
+            file=sys.stderr,
+        )
+        raise SystemExit(1) from None
+
+
+def main() -> None:
+    """Entry point of the `penchant` command."""
+    app(prog_name="penchant")

@@ -1,0 +1,233 @@
+"""`penchant eval`: policy and reference side by side on held-out pairs and questions."""
+
+from __future__ import annotations
+
+import gc
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from penchant.config import Config, build_config, read_yaml
+from penchant.data.atomic import write_json, write_text
+from penchant.errors import UsageError
+from penchant.evaluation.divergence import divergence_figures
+from penchant.evaluation.house_style import STYLE
+from penchant.evaluation.preference import preference_figures
+from penchant.evaluation.style_figures import (
+    JudgedAnswer,
+    compare,
+    control_figures,
+    cut_answers,
+    judged,
+    style_figures,
+)
+from penchant.generation.generate import generate
+from penchant.models.load import LoadedModel, load_model
+from penchant.models.precision import choose_device, choose_precision
+from penchant.objective.logps import PairLogps
+from penchant.objective.score import score_pairs
+from penchant.types import TokenizedPair
+from penchant.workflow.make_pairs import Question
+from penchant.workflow.reporter import Reporter
+from penchant.workflow.setup import describe_ledger, read_pairs, scoring_model, set_threads, tokenize
+from penchant.workflow.stopping import Stopper
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is judged.
+
+    Attributes:
+        policy: Model directory or name.
+        reference: What it is compared with.
+        config: How it is computed; beta turns log-ratios into rewards.
+        run: The run directory, when the policy came from one.
+    """
+
+    policy: str
+    reference: str
+    config: Config
+    run: Path | None
+
+
+def subject_of(model_or_run: str, reference: str | None, overrides: Sequence[str] = ()) -> Subject:
+    """Return what a run directory, or a model and a reference, stand for.
+
+    Raises:
+        UsageError: A model is given without a reference.
+    """
+    path = Path(model_or_run)
+    if (path / "config.yaml").is_file() and (path / "model").is_dir():
+        values = read_yaml(path / "config.yaml")
+        values.pop("run", None)
+        config = build_config(values, overrides, where=str(path / "config.yaml"))
+        return Subject(str(path / "model"), reference or config.model.path, config, path)
+    if reference is None:
+        raise UsageError(
+            f"{model_or_run} is not a finished run, so it is not known what to compare it with",
+            fix="Name the model it started from with --reference.",
+        )
+    return Subject(model_or_run, reference, build_config({}, overrides), None)
+
+
+def evaluate(
+    subject: Subject,
+    *,
+    data: Path | None,
+    questions: Sequence[Question] = (),
+    limit: int | None = None,
+    controls: Sequence[dict[str, Any]] = (),
+    reporter: Reporter | None = None,
+    stopper: Stopper | None = None,
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Return the figures and the judged answers, one row a question.
+
+    Args:
+        subject: Policy, reference and configuration.
+        data: Held-out pairs, a file or a folder with a `test` split.
+        questions: Of the house-style task; none = no generation.
+        limit: Only the first rows of the data.
+        controls: Figures of further controls, shown beside.
+        reporter: Hears notes and progress.
+        stopper: Asked at every safe point whether to stop.
+    """
+    reporter, stopper = reporter or Reporter(), stopper or Stopper()
+    set_threads(subject.config.engine)
+    device = choose_device(subject.config.engine.device)
+    models = {
+        "reference": load_model(subject.reference, device=device),
+        "policy": load_model(subject.policy, device=device),
+    }
+    figures: dict[str, Any] = {"policy": subject.policy, "reference": subject.reference}
+    if data is not None:
+        figures |= _preference(models, subject.config, data, limit, reporter, stopper)
+    figures |= divergence_figures(models["policy"], models["reference"])
+    rows: list[dict[str, Any]] = []
+    if questions:
+        answers = {
+            name: answer_questions(loaded, questions, subject.config, reporter, stopper, who=name)
+            for name, loaded in models.items()
+        }
+        figures |= _style(questions, answers, controls)
+        rows = _rows(questions, answers)
+    del models
+    gc.collect()
+    return figures, rows
+
+
+def write_evaluation(run: Path, figures: dict[str, Any], rows: Sequence[dict[str, Any]]) -> None:
+    """Write `eval/summary.json` and `samples/test.jsonl` of a run, training facts included."""
+    training = run / "eval" / "training.json"
+    facts = json.loads(training.read_text(encoding="utf-8")) if training.is_file() else {}
+    write_json(run / "eval" / "summary.json", {**facts, **figures})
+    if rows:
+        (run / "samples").mkdir(exist_ok=True)
+        text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+        write_text(run / "samples" / "test.jsonl", text)
+
+
+def answer_questions(
+    loaded: LoadedModel,
+    questions: Sequence[Question],
+    config: Config,
+    reporter: Reporter,
+    stopper: Stopper,
+    *,
+    who: str,
+) -> list[JudgedAnswer]:
+    """Return one judged greedy answer a question. The model's weights are cast for generation and stay so."""
+    if choose_precision(config.engine.precision, str(loaded.model.device)) == "bf16":
+        loaded.model.bfloat16()
+    with reporter.progress(f"Answers of the {who}", len(questions)) as advance:
+
+        def answered(count: int) -> None:
+            stopper.check()
+            advance(count)
+
+        generated = generate(
+            loaded,
+            [loaded.chat.prompt_ids(question.turns()) for question in questions],
+            max_new_tokens=config.eval.max_new_tokens,
+            batch_rows=config.eval.batch_rows,
+            on_rows=answered,
+        )
+    return [
+        judged(question.text, loaded.chat.decode(row[0].ids), finished=row[0].finished)
+        for question, row in zip(questions, generated, strict=True)
+    ]
+
+
+def _preference(
+    models: dict[str, LoadedModel],
+    config: Config,
+    data: Path,
+    limit: int | None,
+    reporter: Reporter,
+    stopper: Stopper,
+) -> dict[str, Any]:
+    pairs, ledger = read_pairs(data, split="test", limit=limit)
+    tokenized = tokenize(pairs, ledger, models["reference"].chat, config.data)
+    reporter.note(f"Held-out data: {describe_ledger(ledger)}")
+    logps = {
+        name: _score(loaded, tokenized, config, reporter, stopper, who=name) for name, loaded in models.items()
+    }
+    clusters = [pair.cluster or pair.id for pair in tokenized]
+    beta = config.objective.beta
+    return preference_figures(logps["policy"], logps["reference"], clusters, beta=beta)
+
+
+def _score(
+    loaded: LoadedModel,
+    pairs: Sequence[TokenizedPair],
+    config: Config,
+    reporter: Reporter,
+    stopper: Stopper,
+    *,
+    who: str,
+) -> PairLogps:
+    quiet = reporter if who == "policy" else Reporter()  # what a model cannot do is said once
+    model = scoring_model(loaded, config.engine, max_tokens=config.data.max_tokens, trunk_layers=0, reporter=quiet)
+    with reporter.progress(f"Scoring held-out pairs, {who}", len(pairs)) as advance:
+
+        def scored(count: int) -> None:
+            stopper.check()
+            advance(count)
+
+        return score_pairs(model, pairs, micro_batch_tokens=config.engine.micro_batch_tokens, on_pairs=scored)
+
+
+def _style(
+    questions: Sequence[Question],
+    answers: dict[str, list[JudgedAnswer]],
+    controls: Sequence[dict[str, Any]],
+) -> dict[str, Any]:
+    texts = [question.text for question in questions]
+    policy, reference = answers["policy"], answers["reference"]
+    cuts = [
+        control_figures(f"reference cut after {name}", cut_answers(texts, reference, count), policy)
+        for count, name in ((1, "one sentence"), (2, "two sentences"))
+    ]
+    return {
+        "style": STYLE,
+        "test_questions": len(questions),
+        **style_figures("reference", reference),
+        **style_figures("policy", policy),
+        **compare(policy, reference),
+        "controls": [*cuts, *controls],
+    }
+
+
+def _rows(questions: Sequence[Question], answers: dict[str, list[JudgedAnswer]]) -> list[dict[str, Any]]:
+    return [
+        {
+            "id": question.id,
+            "question": question.text,
+            "reference": reference.text,
+            "policy": policy.text,
+            "reference_verdict": reference.verdict,
+            "policy_verdict": policy.verdict,
+        }
+        for question, reference, policy in zip(questions, answers["reference"], answers["policy"], strict=True)
+    ]

@@ -1,0 +1,69 @@
+"""`penchant score`: the log-probabilities of pairs under a model, as a file."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from penchant.config import Config
+from penchant.data.atomic import disk_errors, write_text
+from penchant.models.load import load_model
+from penchant.models.precision import choose_device
+from penchant.objective.score import score_pairs
+from penchant.workflow.reporter import Reporter
+from penchant.workflow.setup import describe_ledger, read_pairs, scoring_model, set_threads, tokenize
+from penchant.workflow.stopping import Stopper
+
+
+def score_file(
+    config: Config,
+    data: Path,
+    out: Path,
+    *,
+    ids: bool = False,
+    limit: int | None = None,
+    reporter: Reporter | None = None,
+    stopper: Stopper | None = None,
+) -> int:
+    """Write one JSON line a pair to `out`; return how many.
+
+    A line holds `id`, `chosen_logps` and `rejected_logps` (sums over the response, nats), `chosen_tokens` and
+    `rejected_tokens`; with `ids` also `prompt_ids`, `chosen_ids` and `rejected_ids`, exactly as scored.
+    """
+    reporter, stopper = reporter or Reporter(), stopper or Stopper()
+    set_threads(config.engine)
+    pairs, ledger = read_pairs(data, split=None, limit=limit)
+    with disk_errors(out):
+        out.parent.mkdir(parents=True, exist_ok=True)
+    loaded = load_model(config.model.path, device=choose_device(config.engine.device))
+    tokenized = tokenize(pairs, ledger, loaded.chat, config.data)
+    reporter.note(describe_ledger(ledger))
+    model = scoring_model(
+        loaded, config.engine, max_tokens=config.data.max_tokens, trunk_layers=0, reporter=reporter
+    )
+    with reporter.progress("Scoring", len(tokenized)) as advance:
+
+        def scored(count: int) -> None:
+            stopper.check()
+            advance(count)
+
+        logps = score_pairs(model, tokenized, micro_batch_tokens=config.engine.micro_batch_tokens, on_pairs=scored)
+    lines = []
+    for index, pair in enumerate(tokenized):
+        line: dict[str, Any] = {
+            "id": pair.id,
+            "chosen_logps": float(logps.chosen[index]),
+            "rejected_logps": float(logps.rejected[index]),
+            "chosen_tokens": len(pair.chosen_ids),
+            "rejected_tokens": len(pair.rejected_ids),
+        }
+        if ids:
+            line |= {
+                "prompt_ids": pair.prompt_ids,
+                "chosen_ids": pair.chosen_ids,
+                "rejected_ids": pair.rejected_ids,
+            }
+        lines.append(json.dumps(line) + "\n")
+    write_text(out, "".join(lines))
+    return len(lines)

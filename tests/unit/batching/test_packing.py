@@ -1,0 +1,46 @@
+"""Which pairs share a step, and which a micro-batch."""
+
+from __future__ import annotations
+
+import pytest
+
+from penchant.batching.packing import epoch_order, split_by_tokens, step_indices
+
+
+def test_an_epoch_shows_every_pair_once() -> None:
+    """Ten pairs in steps of four: three epochs in order, each a permutation, and not all the same."""
+    stream = [index for step in range(8) for index in step_indices(step, count=10, batch=4, seed=1)]
+    epochs = [stream[start : start + 10] for start in (0, 10, 20)]
+    assert all(sorted(epoch) == list(range(10)) for epoch in epochs)
+    assert len({tuple(epoch) for epoch in epochs}) == 3
+    assert epochs[1] == epoch_order(10, seed=1, epoch=1)
+
+
+def test_a_step_larger_than_the_data_runs_through_epochs() -> None:
+    """Seven pairs asked of three: each at least twice, none more than three times."""
+    found = step_indices(0, count=3, batch=7, seed=0)
+    assert len(found) == 7
+    assert all(2 <= found.count(index) <= 3 for index in range(3))
+
+
+def test_order_is_a_function_of_seed_and_epoch() -> None:
+    """The same again for the same seed, another for another."""
+    assert epoch_order(50, seed=3, epoch=2) == epoch_order(50, seed=3, epoch=2)
+    assert epoch_order(50, seed=3, epoch=2) != epoch_order(50, seed=4, epoch=2)
+    assert epoch_order(50, seed=3, epoch=2) != epoch_order(50, seed=3, epoch=3)
+
+
+@pytest.mark.parametrize(
+    ("lengths", "limit", "parts"),
+    [
+        ([], 8, []),
+        ([3, 4, 9, 2], 8, [[0, 1], [2], [3]]),
+        ([4, 4, 4], 8, [[0, 1], [2]]),
+        ([9, 9], 8, [[0], [1]]),
+        ([1, 1, 1], 1, [[0], [1], [2]]),
+        ([5, 1, 1, 1], 100, [[0, 1, 2, 3]]),
+    ],
+)
+def test_split_by_tokens(lengths: list[int], limit: int, parts: list[list[int]]) -> None:
+    """Filled in order up to the limit; what is larger than the limit is alone; nothing is lost."""
+    assert split_by_tokens(lengths, limit) == parts

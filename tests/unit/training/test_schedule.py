@@ -1,0 +1,62 @@
+"""The learning rate step by step, and how many steps there are."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+
+from penchant.config import TrainConfig
+from penchant.training.schedule import learning_rate, total_steps
+
+
+def rates(total: int, **values: Any) -> list[float]:
+    config = TrainConfig(**{"learning_rate": 1.0, **values})
+    return [learning_rate(config, step, total) for step in range(total)]
+
+
+def test_linear_by_hand() -> None:
+    """Two steps up to the peak, then down in equal steps to a tenth."""
+    found = rates(10, warmup_fraction=0.2, schedule="linear", final_fraction=0.2)
+    assert found == pytest.approx([0.5, 1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2])
+
+
+def test_cosine_by_hand() -> None:
+    """Half a cosine from the peak to the last rate."""
+    found = rates(5, warmup_fraction=0.2, schedule="cosine", final_fraction=0.0)
+    assert found == pytest.approx([1.0] + [0.5 * (1 + math.cos(math.pi * k / 4)) for k in (1, 2, 3, 4)])
+    assert found[-1] == pytest.approx(0.0, abs=1e-12)
+
+
+def test_constant_stays() -> None:
+    """After the warm-up."""
+    assert rates(5, warmup_fraction=0.4, schedule="constant") == [0.5, 1.0, 1.0, 1.0, 1.0]
+
+
+@pytest.mark.parametrize("schedule", ["linear", "cosine", "constant"])
+@pytest.mark.parametrize("warmup", [0.0, 0.1, 0.5, 1.0])
+@pytest.mark.parametrize("total", [1, 2, 7, 100])
+def test_every_rate_lies_between_nothing_and_the_peak(schedule: str, warmup: float, total: int) -> None:
+    """The first step already learns; no rate exceeds the peak; after the peak rates never rise."""
+    found = rates(total, warmup_fraction=warmup, schedule=schedule, final_fraction=0.1)
+    assert all(0 < rate <= 1 for rate in found)
+    peak = found.index(max(found))
+    assert found[: peak + 1] == sorted(found[: peak + 1])
+    assert found[peak:] == sorted(found[peak:], reverse=True)
+
+
+@pytest.mark.parametrize(
+    ("pairs", "batch", "epochs", "limit", "expected"),
+    [
+        (16, 8, 1, None, 2),
+        (17, 8, 1, None, 3),
+        (16, 8, 0.5, None, 1),
+        (3, 8, 0.01, None, 1),
+        (80, 8, 3, 5, 5),
+        (8, 8, 1, 99, 1),
+    ],
+)
+def test_total_steps(pairs: int, batch: int, epochs: float, limit: int | None, expected: int) -> None:
+    """Epochs over the pairs, rounded up, at least one, at most `max_steps`."""
+    assert total_steps(TrainConfig(epochs=epochs, batch_pairs=batch, max_steps=limit), pairs) == expected  # type: ignore[call-arg]
