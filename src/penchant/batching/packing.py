@@ -40,3 +40,21 @@ def split_by_tokens(lengths: Sequence[int], max_tokens: int) -> list[list[int]]:
         parts[-1].append(position)
         filled += length
     return parts
+
+
+def first_epoch_chunks(lengths: Sequence[int], *, batch: int, max_tokens: int, seed: int) -> list[list[int]]:
+    """Return the micro-batches of the first epoch, as training will form them: every pair once.
+
+    Args:
+        lengths: Tokens of each pair.
+        batch: Pairs in an optimizer step.
+        max_tokens: Most tokens in a micro-batch.
+        seed: Of the order.
+    """
+    order = epoch_order(len(lengths), seed=seed, epoch=0)
+    steps = [order[start : start + batch] for start in range(0, len(order), batch)]
+    return [
+        [step[position] for position in part]
+        for step in steps
+        for part in split_by_tokens([lengths[index] for index in step], max_tokens)
+    ]

@@ -17,6 +17,7 @@ Result = TypeVar("Result")
 
 def demo(out: Path, *, fast: bool, controls: bool, seed: int, quiet: bool, as_json: bool) -> None:
     """Run `penchant demo`."""
+    from penchant.evaluation.house_style import SYSTEM_PROMPT
 
     def work(reporter: Reporter, stopper: Stopper) -> dict[str, Any]:
         from penchant.workflow.demo import run_demo
@@ -38,7 +39,7 @@ def demo(out: Path, *, fast: bool, controls: bool, seed: int, quiet: bool, as_js
     _next(
         f"Report   {out / 'report.html'}",
         f"Model    {out / 'model'} (opens with transformers)",
-        f'Next     penchant generate {out} --system "Answer in one or two short sentences." "Why do cats purr?"',
+        f'Next     penchant generate {out} --system "{SYSTEM_PROMPT}" "Why do cats purr?"',
         *([] if controls else [f"         penchant demo --controls --out {out}-controls"]),
         "         penchant train demo --data YOUR_PAIRS.jsonl --out runs/mine",
     )

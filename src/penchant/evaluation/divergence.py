@@ -37,7 +37,7 @@ def divergence_figures(policy: LoadedModel, reference: LoadedModel) -> dict[str,
 
 def ordinary_paragraphs() -> list[str]:
     """Return the packaged prose, paragraph by paragraph."""
-    text = files(__package__).joinpath("ordinary_text.txt").read_text(encoding="utf-8")
+    text = files("penchant.evaluation").joinpath("ordinary_text.txt").read_text(encoding="utf-8")
     return [paragraph.strip() for paragraph in text.split("\n\n") if paragraph.strip()]
 
 

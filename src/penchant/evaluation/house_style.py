@@ -1,8 +1,8 @@
 """The demo's house style, as a program that judges an answer.
 
-The style: a finished answer of one or two sentences and 6 to 35 words, on topic, that does not open by repeating
-the question, and without a list or a loop. It says nothing about truth: a model of 135M parameters is often
-wrong, and this judge does not know. A verdict is one word, the first rule that the answer breaks, or "pass".
+The style: a finished answer of two or three sentences and 12 to 50 words, on topic, that does not repeat the
+question, and without a list or a loop. It says nothing about truth: a model of 135M parameters is often wrong,
+and this judge does not know. A verdict is one word, the first rule that the answer breaks, or "pass".
 """
 
 from __future__ import annotations
@@ -12,16 +12,15 @@ from collections import Counter
 
 PASS = "pass"
 STYLE = (
-    "A finished answer of one or two sentences and 6 to 35 words, on topic, that does not open by repeating "
-    "the question; no list, no loop."
+    "A finished answer of two or three sentences and 12 to 50 words, on topic, that does not repeat the question; "
+    "no list, no loop."
 )
-SYSTEM_PROMPT = "Answer in one or two short sentences."
-MIN_WORDS, MAX_WORDS, MAX_SENTENCES = 6, 35, 2
-DEGENERATE = frozenset({"empty", "unfinished", "loop", "echo"})
+SYSTEM_PROMPT = "Answer briefly, in two or three short sentences."
+MIN_WORDS, MAX_WORDS = 12, 50
+MIN_SENTENCES, MAX_SENTENCES = 2, 3
 
 _OPENING_WORDS = 12  # how far into the answer an echo of the question is looked for
-_ECHO_SHARE = 0.5  # of the opening's content words
-_ECHO_RUN = 3  # consecutive words of the question
+_ECHO_RUN = 5  # consecutive words of the question; fewer are often the natural way to begin
 _MIN_NEW_WORDS = 3  # content words that the question does not have
 _STEM = 5  # letters that make two words the same: "freeze", "freezing"
 _STOP_WORDS = frozenset(
@@ -30,7 +29,7 @@ _STOP_WORDS = frozenset(
     "not no there some any than then have has had about into up out they their them he she we our us".split()
 )
 _ABBREVIATION = re.compile(r"\b(?:e\.g|i\.e|Mr|Mrs|Ms|Dr|St|vs|etc|approx|U\.S|U\.K|a\.m|p\.m)\.")
-_SENTENCE = re.compile(r"[^.!?]+[.!?]+[\"')\]]*")
+_SENTENCE = re.compile(r"[^.!?]*[.!?]+[\"')\]]*")
 _LIST = re.compile(r"(?m)^\s*(?:\d+[.)]|[-*•])\s|\n\s*\n|:\s*\n|:\s*$")
 
 
@@ -49,6 +48,7 @@ def judge(question: str, answer: str, *, finished: bool) -> str:
         ("unfinished", not finished or not re.search(r"[.!?][\"')\]]*$", text)),
         ("loop", has_loop(text)),
         ("list", bool(_LIST.search(text))),
+        ("too_few_sentences", len(sentences(text)) < MIN_SENTENCES),
         ("too_many_sentences", len(sentences(text)) > MAX_SENTENCES),
         ("too_short", count < MIN_WORDS),
         ("too_long", count > MAX_WORDS),
@@ -71,7 +71,7 @@ def words(text: str) -> list[str]:
 
 def sentences(text: str) -> list[str]:
     """Return the sentences of a text; dots of abbreviations and decimals end none."""
-    masked = _ABBREVIATION.sub(lambda match: match.group().replace(".", "\0"), text)
+    masked = _ABBREVIATION.sub(lambda match: match.group().replace(".", "\0"), text.replace("\0", " "))
     masked = re.sub(r"(?<=\d)\.(?=\d)", "\0", masked)
     found = [part.strip() for part in _SENTENCE.findall(masked)]
     rest = _SENTENCE.sub("", masked).strip()
@@ -94,16 +94,13 @@ def has_loop(text: str) -> bool:
 
 
 def has_echo(question: str, text: str) -> bool:
-    """Return whether the opening repeats the question instead of answering it."""
-    opening = words(text)[:_OPENING_WORDS]
-    asked = _stems(question)
-    said = [_stem(word) for word in _content_words(" ".join(opening))]
-    if said and sum(word in asked for word in said) / len(said) >= _ECHO_SHARE:
+    """Return whether the answer opens with five words of the question in a row, or asks one back."""
+    if text.rstrip().endswith("?"):
         return True
-    question_words = f" {' '.join(_plain_words(question))} "
-    plain = _plain_words(" ".join(opening))
-    runs = (plain[start : start + _ECHO_RUN] for start in range(len(plain) - _ECHO_RUN + 1))
-    return any(f" {' '.join(run)} " in question_words for run in runs)
+    asked = f" {' '.join(_plain_words(question))} "
+    opening = _plain_words(" ".join(words(text)[:_OPENING_WORDS]))
+    runs = (opening[start : start + _ECHO_RUN] for start in range(len(opening) - _ECHO_RUN + 1))
+    return any(f" {' '.join(run)} " in asked for run in runs)
 
 
 def is_on_topic(question: str, text: str) -> bool:

@@ -39,9 +39,11 @@ def preference_figures(
     rewards = beta * margin(policy, reference)
     _add(figures, "reward_accuracy", _array(wins(rewards)), clusters)
     figures["reward_ties"] = int((rewards == 0).sum())
-    _add(figures, "reward_margin", _array(rewards), clusters)
+    figures["reward_margin"] = float(_array(rewards).mean())
     _add(figures, "chosen_logps_fell_fraction", _array(policy.chosen < reference.chosen), clusters)
     if len(set(clusters)) > 1:
+        spread = cluster_bootstrap(_array(rewards), clusters)
+        figures["reward_margin_interval"] = [spread.low, spread.high]
         gain = paired_bootstrap_difference(won["policy"], won["reference"], clusters)
         figures["preference_accuracy_gain"] = gain.value
         figures["preference_accuracy_gain_interval"] = [gain.low, gain.high]

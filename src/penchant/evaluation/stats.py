@@ -197,7 +197,7 @@ def _cluster_totals(
         raise ValueError("values must be finite")
     number: dict[Hashable, int] = {}
     index = [number.setdefault(label, len(number)) for label in clusters]
-    if len(number) < 2:  # noqa: PLR2004
+    if len(number) < 2:
         raise ValueError("one cluster shows no spread: an interval needs at least two")
     sums = np.zeros(len(number))
     np.add.at(sums, index, rows)

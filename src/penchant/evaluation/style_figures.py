@@ -43,12 +43,12 @@ def judged(question: str, text: str, *, finished: bool) -> JudgedAnswer:
 def cut_answers(questions: Sequence[str], answers: Sequence[JudgedAnswer], count: int) -> list[JudgedAnswer]:
     """Return answers cut mechanically after `count` sentences, judged as if the model had ended there.
 
-    An answer that has fewer sentences and was never finished stays unfinished.
+    An answer that has fewer sentences and breaks off in the last one stays unfinished.
     """
     cut = []
     for question, answer in zip(questions, answers, strict=True):
         text = first_sentences(answer.text, count)
-        ends = answer.finished or text[-1:] in (".", "!", "?")
+        ends = answer.finished or text.rstrip("\"')]").endswith((".", "!", "?"))
         cut.append(judged(question, text, finished=ends))
     return cut
 

@@ -29,7 +29,7 @@ def no_prefix_sharing_reason(model: PreTrainedModel, max_tokens: int) -> str | N
     slides = window is not None and (types == {"full_attention"} or "sliding_attention" in types)
     if getattr(config, "use_sliding_window", True) is False:
         slides = False
-    if slides and window < max_tokens:
+    if slides and window is not None and window < max_tokens:
         return f"its attention slides over {window} tokens, fewer than {max_tokens}"
     if types - {"full_attention", "sliding_attention"}:
         return f"its layers are of the kinds {', '.join(sorted(types))}"

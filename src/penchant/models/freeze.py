@@ -40,6 +40,11 @@ def decoder(model: PreTrainedModel) -> PreTrainedModel:
     return stack
 
 
+def layers(stack: PreTrainedModel) -> list[nn.Module]:
+    """Return the decoder layers of a stack, lowest first."""
+    return list(stack.layers)  # type: ignore[arg-type]
+
+
 def head(model: PreTrainedModel) -> nn.Linear:
     """Return the layer that turns hidden states into vocabulary scores."""
     layer = model.get_output_embeddings()
@@ -62,16 +67,16 @@ def choose_trainable(model: PreTrainedModel, last_layers: int | None) -> Trainab
         model.requires_grad_(True)
         untied = False
     else:
-        if last_layers > len(stack.layers):
+        if last_layers > len(layers(stack)):
             raise UsageError(
-                f"model.last_layers = {last_layers}, but the model has {len(stack.layers)} layers",
+                f"model.last_layers = {last_layers}, but the model has {len(layers(stack))} layers",
                 fix="Use a smaller number, or null to train the whole model.",
             )
         untied = untie_head(model)
         model.requires_grad_(False)
         head(model).requires_grad_(True)
         final_norm(stack).requires_grad_(True)
-        for layer in stack.layers[len(stack.layers) - last_layers :]:
+        for layer in layers(stack)[len(layers(stack)) - last_layers :]:
             layer.requires_grad_(True)
     parameters = list(model.parameters())
     return TrainablePart(
@@ -106,12 +111,12 @@ def frozen_layers(model: PreTrainedModel) -> int:
     upper = {id(parameter) for parameter in head(model).parameters()}
     upper |= {id(parameter) for parameter in final_norm(stack).parameters()}
     upper -= {id(parameter) for parameter in model.get_input_embeddings().parameters()}  # a tied head is no head
-    for index, layer in enumerate(stack.layers):
+    for index, layer in enumerate(layers(stack)):
         if any(parameter.requires_grad for parameter in layer.parameters()):
             first_trained = index
             break
     else:
-        first_trained = len(stack.layers)
-    inside = {id(parameter) for layer in stack.layers for parameter in layer.parameters()}
+        first_trained = len(layers(stack))
+    inside = {id(parameter) for layer in layers(stack) for parameter in layer.parameters()}
     below = [p for p in model.parameters() if id(p) not in inside and id(p) not in upper]
     return 0 if any(parameter.requires_grad for parameter in below) else first_trained

@@ -85,14 +85,9 @@ def load_model(name: str, *, device: str = "cpu", bf16: bool = False) -> LoadedM
     model.config.pad_token_id = pad_id
     if model.generation_config is not None:
         model.generation_config.pad_token_id = pad_id
-    return LoadedModel(
-        model.to(device, torch.bfloat16 if bf16 else torch.float32).eval(), chat, path, stop_ids, pad_id
-    )  # type: ignore[arg-type]
-
-
-def load_chat_format(name: str) -> ChatFormat:
-    """Load only a model's tokenizer."""
-    return chat_format(_load_tokenizer(resolve_model(name)))
+    policy: Any = model
+    policy.to(device, torch.bfloat16 if bf16 else torch.float32).eval()
+    return LoadedModel(policy, chat, path, stop_ids, pad_id)
 
 
 def resolve_model(name: str) -> str:

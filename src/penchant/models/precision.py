@@ -30,7 +30,7 @@ def choose_device(name: str) -> str:
 
 def choose_precision(name: str, device: str) -> Precision:
     """Return what "auto" means on a device: bf16 where the hardware multiplies it faster than fp32."""
-    if name == "fp32" or name == "bf16":
+    if name in ("fp32", "bf16"):
         return name
     if device == "cpu":
         # AVX512-BF16 or AMX; elsewhere bf16 on a CPU is emulated and slower

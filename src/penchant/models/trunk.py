@@ -12,13 +12,13 @@ import copy
 from torch import nn
 from transformers import PreTrainedModel
 
-from penchant.models.freeze import decoder, final_norm
+from penchant.models.freeze import decoder, final_norm, layers
 
 
 def split_decoder(model: PreTrainedModel, lower_layers: int) -> tuple[PreTrainedModel, PreTrainedModel]:
     """Return the decoder's first `lower_layers` layers (without norm) and the rest (with norm)."""
     stack = decoder(model)
-    count = len(stack.layers)
+    count = len(layers(stack))
     lower, upper = _part(stack, 0, lower_layers), _part(stack, lower_layers, count)
     norm = final_norm(stack)
     name = next(name for name, module in stack.named_children() if module is norm)
@@ -29,7 +29,7 @@ def split_decoder(model: PreTrainedModel, lower_layers: int) -> tuple[PreTrained
 def _part(stack: PreTrainedModel, start: int, end: int) -> PreTrainedModel:
     part = copy.copy(stack)
     part._modules = dict(stack._modules)
-    part._modules["layers"] = nn.ModuleList(list(stack.layers)[start:end])
+    part._modules["layers"] = nn.ModuleList(layers(stack)[start:end])
     part.config = copy.copy(stack.config)  # the forward reads the number and the types of its layers from here
     part.config.num_hidden_layers = end - start
     layer_types = getattr(stack.config, "layer_types", None)

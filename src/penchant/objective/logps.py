@@ -54,7 +54,9 @@ def pair_logps(token_logps: Tensor, batch: PairBatch) -> PairLogps:
         token_logps: Nats, shape (scored,).
         batch: The batch they belong to; each group holds a chosen and a rejected response.
     """
-    sums = token_logps.new_zeros(batch.num_sequences).index_add(0, batch.sequence_index, token_logps)
+    # in float64, like the reference's sums: a long response has thousands of terms (MPS has no float64)
+    terms = token_logps if token_logps.device.type == "mps" else token_logps.double()
+    sums = terms.new_zeros(batch.num_sequences).index_add(0, batch.sequence_index, terms).float()
     counts = torch.bincount(batch.sequence_index, minlength=batch.num_sequences).to(sums.dtype)
     return PairLogps(sums[0::2], sums[1::2], counts[0::2], counts[1::2])
 

@@ -32,6 +32,7 @@ def reference_logps(
     folder: Path,
     *,
     micro_batch_tokens: int,
+    chunks: Sequence[Sequence[int]] | None = None,
     trunk_cache: TrunkCache | None = None,
     on_pairs: Callable[[int], None] | None = None,
 ) -> PairLogps:
@@ -44,10 +45,12 @@ def reference_logps(
         pairs: What is scored.
         folder: Where the store is.
         micro_batch_tokens: Most tokens in one forward pass.
+        chunks: Which pairs share a pass. Given the micro-batches of the first epoch, policy and reference are
+            computed in the same layout, so they agree to the last bit before the first update.
         trunk_cache: Filled on the way, if given.
         on_pairs: Told how many pairs were done.
     """
-    key = store_key(model, pairs)
+    key = store_key(model, pairs, chunks or ())
     stored = _read(folder, key, pairs)
     if stored is not None:
         return summed(stored)
@@ -55,6 +58,7 @@ def reference_logps(
         model,
         [pair_group(pair) for pair in pairs],
         micro_batch_tokens=micro_batch_tokens,
+        chunks=chunks,
         trunk_cache=trunk_cache,
         on_groups=on_pairs,
     )
@@ -62,11 +66,16 @@ def reference_logps(
     return summed(scores)
 
 
-def store_key(model: PairModel, pairs: Sequence[TokenizedPair]) -> str:
-    """Return the name of a store: weights x token ids x what is scored x precision x layout."""
+def store_key(model: PairModel, pairs: Sequence[TokenizedPair], chunks: Sequence[Sequence[int]] = ()) -> str:
+    """Return the name of a store: weights x token ids x what is scored x precision x layout.
+
+    In bf16 rounding depends on which pairs share a pass, so there the chunks are part of the name too.
+    """
     digest = hashlib.sha256(weights_digest(model.model).encode())
     layout = "packed" if model.prefix_sharing else "separate"
     digest.update(f"{model.precision} {layout} {model.device.split(':')[0]}\n".encode())
+    if model.precision == "bf16":
+        digest.update(json.dumps([list(chunk) for chunk in chunks]).encode())
     for pair in pairs:
         digest.update(json.dumps([pair.prompt_ids, pair.chosen_ids, pair.rejected_ids]).encode())
     return digest.hexdigest()

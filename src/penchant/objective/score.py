@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from penchant.batching.packing import split_by_tokens
-from penchant.batching.pair_batch import Group, pair_group
+from penchant.batching.pair_batch import Group, PairBatch, pair_group
 from penchant.objective.logps import PairLogps
 from penchant.objective.pair_model import PairModel
 from penchant.types import TokenizedPair
@@ -31,7 +31,7 @@ class TrunkCache:
 
     def keep(self, index: int, output: Tensor) -> None:
         """Keep the output of pair `index`, shape (tokens, width), if there is room."""
-        if self.held_bytes + output.nbytes <= self.max_bytes:
+        if index not in self._outputs and self.held_bytes + output.nbytes <= self.max_bytes:
             self._outputs[index] = output.clone()
             self.held_bytes += output.nbytes
 
@@ -42,12 +42,35 @@ class TrunkCache:
         return torch.cat([self._outputs[index] for index in indices])
 
 
+def trunk_output(model: PairModel, batch: PairBatch, indices: Sequence[int], cache: TrunkCache) -> Tensor | None:
+    """Return the frozen layers' outputs for a batch, from the cache or computed and kept there.
+
+    Args:
+        model: Its trunk.
+        batch: Packed pairs.
+        indices: Which pairs they are.
+        cache: Where outputs are kept as long as there is room.
+
+    Returns None for a model that has no frozen layers of its own.
+    """
+    if model.trunk_layers == 0 or batch.segments is None:
+        return None
+    known = cache.get(indices)
+    if known is not None:
+        return known
+    output = model.trunk(batch)
+    for index, segment in zip(indices, batch.segments, strict=True):
+        cache.keep(index, output[segment.start : segment.start + segment.length])
+    return output
+
+
 @torch.no_grad()
 def score_groups(
     model: PairModel,
     groups: Sequence[Group],
     *,
     micro_batch_tokens: int,
+    chunks: Sequence[Sequence[int]] | None = None,
     trunk_cache: TrunkCache | None = None,
     on_groups: Callable[[int], None] | None = None,
 ) -> list[list[Tensor]]:
@@ -57,22 +80,15 @@ def score_groups(
         model: What scores.
         groups: What is scored.
         micro_batch_tokens: Most tokens in one forward pass.
+        chunks: Which groups share a pass, each group once; by default those of like length.
         trunk_cache: Filled with the outputs of the frozen layers, if given.
         on_groups: Told how many groups were done, batch by batch.
     """
-    lengths = [group.num_packed_tokens for group in groups]
-    order = sorted(range(len(groups)), key=lambda index: lengths[index])  # like lengths share a pass
+    cache = trunk_cache or TrunkCache(0)
     scores: list[list[Tensor]] = [[] for _ in groups]
-    for part in split_by_tokens([lengths[index] for index in order], micro_batch_tokens):
-        chunk = [order[position] for position in part]
+    for chunk in chunks or _chunks_by_length(groups, micro_batch_tokens):
         batch = model.collate([groups[index] for index in chunk])
-        trunk_output = None
-        if model.trunk_layers:
-            trunk_output = model.trunk(batch)
-            if trunk_cache is not None and batch.segments is not None:
-                for index, segment in zip(chunk, batch.segments, strict=True):
-                    trunk_cache.keep(index, trunk_output[segment.start : segment.start + segment.length])
-        token_logps = model(batch, trunk_output).cpu()
+        token_logps = model(batch, trunk_output(model, batch, chunk, cache)).cpu()
         counts = torch.bincount(batch.sequence_index.cpu(), minlength=batch.num_sequences).tolist()
         parts = iter(token_logps.split(counts))
         for index in chunk:
@@ -80,6 +96,13 @@ def score_groups(
         if on_groups:
             on_groups(len(chunk))
     return scores
+
+
+def _chunks_by_length(groups: Sequence[Group], micro_batch_tokens: int) -> list[list[int]]:
+    lengths = [group.num_packed_tokens for group in groups]
+    order = sorted(range(len(groups)), key=lambda index: lengths[index])
+    parts = split_by_tokens([lengths[index] for index in order], micro_batch_tokens)
+    return [[order[position] for position in part] for part in parts]
 
 
 def score_pairs(

@@ -13,7 +13,9 @@ from penchant.errors import UsageError, did_you_mean
 def recipe_names() -> list[str]:
     """Return the names of the packaged recipes."""
     return sorted(
-        item.name.removesuffix(".yaml") for item in files(__package__).iterdir() if item.name.endswith(".yaml")
+        item.name.removesuffix(".yaml")
+        for item in files("penchant.recipes").iterdir()
+        if item.name.endswith(".yaml")
     )
 
 
@@ -30,6 +32,6 @@ def load_recipe(name_or_path: str, overrides: Sequence[str] = ()) -> Config:
             f'there is no recipe "{name_or_path}".{did_you_mean(name_or_path, recipe_names())}',
             fix="Name a packaged recipe, or a YAML file by its path.",
         )
-    text = files(__package__).joinpath(f"{name_or_path}.yaml").read_text(encoding="utf-8")
+    text = files("penchant.recipes").joinpath(f"{name_or_path}.yaml").read_text(encoding="utf-8")
     where = f"recipe {name_or_path}"
     return build_config(parse_yaml(text, where=where), overrides, where=where)

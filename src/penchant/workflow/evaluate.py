@@ -207,7 +207,7 @@ def _style(
     policy, reference = answers["policy"], answers["reference"]
     cuts = [
         control_figures(f"reference cut after {name}", cut_answers(texts, reference, count), policy)
-        for count, name in ((1, "one sentence"), (2, "two sentences"))
+        for count, name in ((1, "one sentence"), (2, "two sentences"), (3, "three sentences"))
     ]
     return {
         "style": STYLE,

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from penchant.data.atomic import write_text
+from penchant.data.atomic import disk_errors, write_text
 from penchant.data.rows import read_rows
 from penchant.errors import DataError
 from penchant.evaluation.house_style import PASS, SYSTEM_PROMPT, judge, words
@@ -111,7 +111,8 @@ def make_pairs(
         [_judged(question, loaded.chat.decode(one.ids), one.finished) for one in row]
         for question, row in zip(questions, generated, strict=True)
     ]
-    out.mkdir(parents=True, exist_ok=True)
+    with disk_errors(out):
+        out.mkdir(parents=True, exist_ok=True)
     rows = [
         {"id": question.id, "question": question.text, "answers": [vars(answer) for answer in row]}
         for question, row in zip(questions, answers, strict=True)

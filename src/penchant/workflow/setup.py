@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from penchant.config import DataConfig, EngineConfig
-from penchant.data.ledger import Ledger
+from penchant.data.ledger import FATES, Ledger
 from penchant.data.source import load_pairs
 from penchant.errors import DataError, UsageError
 from penchant.models.capability import no_prefix_sharing_reason
@@ -67,7 +67,8 @@ def tokenize(
 def describe_ledger(ledger: Ledger) -> str:
     """Return one line that says what became of all rows."""
     counts = ledger.counts()
-    line = f"{len(ledger)} rows: {counts.get('kept', 0)} kept, {counts.get('cut', 0)} cut, {counts.get('dropped', 0)} dropped"
+    fates = ", ".join(f"{counts.get(fate, 0)} {fate}" for fate in FATES)
+    line = f"{len(ledger)} rows: {fates}"
     reasons = _counts(ledger)
     return f"{line} ({reasons})" if reasons else line
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import time
 from dataclasses import dataclass
@@ -10,6 +11,8 @@ from typing import Any
 
 import yaml
 
+from penchant.batching.packing import first_epoch_chunks
+from penchant.batching.pair_batch import pair_group
 from penchant.config import Config
 from penchant.data.atomic import disk_errors, write_json, write_text
 from penchant.errors import DiskError, Stopped, UsageError
@@ -190,6 +193,12 @@ def _trainer(
                 pairs,
                 out / "reference",
                 micro_batch_tokens=config.engine.micro_batch_tokens,
+                chunks=first_epoch_chunks(
+                    [pair_group(pair).num_packed_tokens for pair in pairs],
+                    batch=config.train.batch_pairs,
+                    max_tokens=config.engine.micro_batch_tokens,
+                    seed=config.train.seed,
+                ),
                 trunk_cache=cache,
                 on_pairs=scored,
             )
@@ -200,7 +209,7 @@ def _trainer(
 def _run_steps(
     trainer: Trainer, out: Path, identity: dict[str, Any], reporter: Reporter, stopper: Stopper
 ) -> tuple[list[dict[str, float]], float]:
-    """All steps that are left; their metrics, and the seconds they took."""
+    """Do the steps that are left; return the metrics of all steps, and the seconds they took."""
     log = MetricsLog(out / "metrics.jsonl", keep_steps=trainer.start_step)
     lines: list[dict[str, float]] = []
     every = trainer.config.train.checkpoint_every
@@ -225,6 +234,8 @@ def _run_steps(
         train(trainer, done)
     if not lines:
         raise UsageError("the run is already finished", where=str(out))
+    if trainer.start_step:
+        lines = [json.loads(line) for line in log.path.read_text(encoding="utf-8").splitlines()]
     return lines, sum(line["seconds"] for line in lines)
 
 

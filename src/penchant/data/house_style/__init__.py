@@ -16,7 +16,7 @@ def house_style_file(name: str) -> Path:
     Raises:
         UsageError: There is no such file.
     """
-    path = Path(str(files(__package__).joinpath(f"{name}.jsonl")))
+    path = Path(str(files("penchant.data.house_style").joinpath(f"{name}.jsonl")))
     if name not in _NAMES or not path.is_file():
         raise UsageError(f'there is no packaged file "{name}"', fix=f"Known: {', '.join(_NAMES)}.")
     return path

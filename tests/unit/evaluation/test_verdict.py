@@ -1,0 +1,71 @@
+"""Worked, worked at a price, or not clear."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from penchant.evaluation.verdict import style_verdict
+
+
+def figures(**changes: Any) -> dict[str, Any]:
+    return {
+        "test_questions": 260,
+        "pass_rate_reference": 0.1,
+        "pass_rate_policy": 0.4,
+        "degenerate_rate_reference": 0.3,
+        "degenerate_rate_policy": 0.2,
+        "questions_gained": 90,
+        "questions_lost": 12,
+        "mcnemar_p": 1e-12,
+        "kl_to_reference": 0.0316,
+        **changes,
+    }
+
+
+def test_it_worked() -> None:
+    found = style_verdict(figures())
+    assert found["worked"] is True
+    assert found["headline"] == "It worked: answers in the style rose from 10% to 40%."
+    assert found["reasons"] == [
+        "90 of 260 questions gained, 12 lost (exact McNemar p = 1e-12)",
+        "degenerate answers 30% -> 20%",
+        "KL to the reference on ordinary prose 0.032 nats per token",
+    ]
+
+
+def test_as_many_degenerate_answers_as_before_are_no_harm() -> None:
+    assert style_verdict(figures(degenerate_rate_policy=0.3))["worked"] is True
+
+
+def test_more_degenerate_answers_are_not_success() -> None:
+    found = style_verdict(figures(degenerate_rate_policy=0.31))
+    assert found["worked"] is False
+    assert found["headline"] == "In the style 10% -> 40%, but more answers are degenerate."
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"mcnemar_p": 0.001},
+        {"mcnemar_p": 1.0},
+        {"pass_rate_policy": 0.1},
+        {"pass_rate_policy": 0.02},
+        {"mcnemar_p": 0.2, "degenerate_rate_policy": 0.9},
+    ],
+)
+def test_anything_less_is_not_clear(changes: dict[str, Any]) -> None:
+    found = style_verdict(figures(**changes))
+    assert found["worked"] is False
+    assert found["headline"].startswith("It did not clearly work: answers in the style 10% -> ")
+
+
+def test_each_control_is_a_reason_and_committed_figures_say_so() -> None:
+    here = {"name": "cut", "pass_rate": 0.25, "p_against_dpo": 0.0004, "committed": False}
+    came = {"name": "labels", "pass_rate": 0.12, "p_against_dpo": 0.5, "committed": True, "date": "a day in May"}
+    reasons = style_verdict(figures(controls=[here, came]))["reasons"]
+    assert reasons[3:] == [
+        "cut: 25% (p = 0.0004 against the policy)",
+        "labels: 12% (figures of a day in May, not of this run)",
+    ]
