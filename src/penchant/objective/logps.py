@@ -7,8 +7,6 @@ kept from the forward pass, so the head is computed once.
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -83,7 +81,7 @@ class _HeadLogps(torch.autograd.Function):
     def forward(
         ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor, precision: Precision
     ) -> Tensor:
-        kept = torch.bfloat16 if precision == "bf16" else torch.float32
+        kept = torch.bfloat16 if precision == "bf16" and hidden.is_cuda else torch.float32
         needs_backward = any(ctx.needs_input_grad[:3])
         rows, vocab = len(targets), len(weight)
         probabilities = hidden.new_empty(rows, vocab, dtype=kept) if needs_backward else None
@@ -124,23 +122,11 @@ class _HeadLogps(torch.autograd.Function):
 
 
 def _fp32_scores(hidden: Tensor, weight: Tensor, bias: Tensor | None, precision: Precision) -> Tensor:
-    """Scores in fp32: bf16 factors where asked for, but never a sum or a result rounded to bf16."""
+    """Scores in fp32. Only CUDA has a product of bf16 factors whose result is not rounded to bf16."""
     with torch.autocast(hidden.device.type, enabled=False):
         if precision == "bf16" and hidden.device.type == "cuda":
             factors = hidden.bfloat16(), weight.bfloat16().T
             scores = torch.mm(*factors, out_dtype=torch.float32)
         else:
-            with _bf16_factors(precision):
-                scores = hidden.float() @ weight.float().T
+            scores = hidden.float() @ weight.float().T
     return scores if bias is None else scores.add_(bias)
-
-
-@contextlib.contextmanager
-def _bf16_factors(precision: Precision) -> Iterator[None]:
-    """On a CPU, let fp32 products round their factors (not their sums) to bf16."""
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("medium" if precision == "bf16" else before)
-    try:
-        yield
-    finally:
-        torch.set_float32_matmul_precision(before)

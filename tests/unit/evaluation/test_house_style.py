@@ -46,7 +46,7 @@ VERDICTS = {
 
 def long_answer(count: int) -> str:
     """An answer of two sentences and so many words that breaks no other rule."""
-    return "Cats purr now. " + " ".join(f"word{index}" for index in range(count - 3)) + "."
+    return "Cats purr softly at night. " + " ".join(f"word{index}" for index in range(count - 5)) + "."
 
 
 @pytest.mark.parametrize(
@@ -59,7 +59,11 @@ def long_answer(count: int) -> str:
         # abbreviations and decimals end no sentence
         (CATS, "Cats purr, e.g. on a lap, when calm. Dr. Hall says the throat moves with each breath.", PASS),
         (CATS, "Cats purr at about 25.5 hertz, kittens near 30.25 hertz. Breathing keeps the sound going.", PASS),
-        (CATS, "Cats purr at about 25.5 hertz because muscles in the throat move with every breath.", "too_few_sentences"),
+        (
+            CATS,
+            "Cats purr at about 25.5 hertz because muscles in the throat move with every breath.",
+            "too_few_sentences",
+        ),
         # marks behind the full stop
         (CATS, 'Cats purr when muscles in the throat move. People say it means "all is well."', PASS),
         (CATS, "Cats purr when muscles in the throat move. (It can also mean that they want food.)", PASS),
@@ -83,7 +87,11 @@ def long_answer(count: int) -> str:
         (CATS, "Cats purr when they feel calm. Kittens also purr when they want milk or warmth.", PASS),
         # how many sentences
         (CATS, "Cats purr because muscles in the throat move with every breath they take.", "too_few_sentences"),
-        (CATS, "Cats purr. The throat moves. Air passes. A low sound comes out with every breath.", "too_many_sentences"),
+        (
+            CATS,
+            "Cats purr. The throat moves. Air passes. A low sound comes out with every breath.",
+            "too_many_sentences",
+        ),
         # how many words
         (CATS, "Cats purr when calm. The throat moves with every breath taken.", "too_short"),
         (CATS, "Cats purr when calm. The throat moves with every breath they take.", PASS),
@@ -100,10 +108,10 @@ def long_answer(count: int) -> str:
         ),
         (CATS, "Cats purr when they feel calm and safe. Do you have one at home?", "echo"),
         # off topic: no word of the question, or nothing beside them
-        (CATS, "The moon circles the earth about once a month. Its pull raises tides on every coast.", "off_topic"),
+        (CATS, "The moon circles the earth about once a month. Its pull raises tides on any coast.", "off_topic"),
         (CATS, "Cats purr, and they do. They purr as cats do, and so they purr, cats.", "off_topic"),
     ],
-)  # fmt: skip
+)
 def test_a_finished_answer_breaks_the_rule_it_was_written_for(question: str, answer: str, verdict: str) -> None:
     assert judge(question, answer, finished=True) == verdict
 
@@ -182,7 +190,26 @@ def test_first_sentences_keeps_so_many_in_their_order() -> None:
 
 
 # Ordinary text reaches few of the rules; pieces that they look for reach them all.
-PIECES = ["cats", "purr", " ", " ", "\n", "\n\n", ".", "!", "?", "e.g.", "Dr.", "a.m.", "3.5", "1.", "-", ":", '"', ")"]
+PIECES = [
+    "cats",
+    "purr",
+    " ",
+    " ",
+    "\n",
+    "\n\n",
+    ".",
+    "!",
+    "?",
+    "e.g.",
+    "Dr.",
+    "a.m.",
+    "3.5",
+    "1.",
+    "-",
+    ":",
+    '"',
+    ")",
+]
 TEXTS = st.one_of(
     st.text(max_size=60), st.lists(st.sampled_from([*PIECES, "why", "\0", "…", "”"]), max_size=40).map("".join)
 )

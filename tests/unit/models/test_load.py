@@ -23,7 +23,7 @@ from transformers import GemmaConfig, LlavaConfig, T5Config, T5ForConditionalGen
 from penchant.errors import ModelError
 from penchant.models.bundled import verified
 from penchant.models.digest import weights_digest
-from penchant.models.load import choose_pad_id, load_chat_format, load_model, resolve_model
+from penchant.models.load import choose_pad_id, load_model, resolve_model
 from penchant.models.save import save_model
 
 
@@ -217,7 +217,7 @@ def test_a_missing_tokenizer_is_named(tmp_path: Path) -> None:
 def test_the_tokenizer_can_be_had_alone(tmp_path: Path) -> None:
     """The same chat format as with the model."""
     folder = save_tiny(tmp_path / "m")
-    assert load_chat_format(str(folder)).end_id == END
+    assert load_model(str(folder)).chat.end_id == END
 
 
 def test_a_file_that_is_not_the_bundled_one_is_refused(tmp_path: Path) -> None:

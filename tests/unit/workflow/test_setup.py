@@ -1,0 +1,130 @@
+"""What training, evaluation and scoring share."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from tests.tiny import loaded, pair_rows, random_pairs, tiny_family, tiny_llama, write_rows
+
+from penchant.config import DataConfig, EngineConfig
+from penchant.errors import DataError, UsageError
+from penchant.workflow.reporter import Reporter
+from penchant.workflow.setup import (
+    circumstances,
+    describe_ledger,
+    describe_machine,
+    fingerprint,
+    read_pairs,
+    scoring_model,
+    set_threads,
+    tokenize,
+    with_random_labels,
+)
+
+
+def engine(**values: object) -> EngineConfig:
+    return EngineConfig.model_validate({"device": "cpu", "precision": "fp32", "threads": 1, **values})
+
+
+class Notes(Reporter):
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+
+def test_a_fingerprint_knows_ids_tokens_and_order() -> None:
+    pairs = random_pairs(6)
+    assert fingerprint(pairs) == fingerprint(random_pairs(6))
+    others = [
+        pairs[::-1],
+        pairs[:-1],
+        [replace(pairs[0], id="x"), *pairs[1:]],
+        [replace(pairs[0], chosen_ids=(*pairs[0].chosen_ids, 9)), *pairs[1:]],
+        [replace(pairs[0], chosen_ids=pairs[0].rejected_ids, rejected_ids=pairs[0].chosen_ids), *pairs[1:]],
+    ]
+    assert len({fingerprint(pairs), *map(fingerprint, others)}) == 6
+
+
+def test_random_labels_are_a_fair_coin_that_the_seed_decides() -> None:
+    pairs = random_pairs(400)
+    flipped = with_random_labels(pairs, seed=0)
+    assert flipped == with_random_labels(pairs, seed=0)
+    assert flipped != with_random_labels(pairs, seed=1)
+    swapped = 0
+    for before, after in zip(pairs, flipped, strict=True):
+        assert (before.id, before.prompt_ids) == (after.id, after.prompt_ids)
+        assert {before.chosen_ids, before.rejected_ids} == {after.chosen_ids, after.rejected_ids}
+        swapped += before.chosen_ids != after.chosen_ids
+    assert 150 < swapped < 250
+
+
+def test_a_split_is_looked_for_in_folders_only(tmp_path: Path) -> None:
+    write_rows(tmp_path / "train.jsonl", pair_rows(3))
+    write_rows(tmp_path / "test.jsonl", pair_rows(5))
+    assert len(read_pairs(tmp_path, split="train")[0]) == 3
+    assert len(read_pairs(tmp_path, split="test")[0]) == 5
+    assert len(read_pairs(tmp_path / "test.jsonl", split="train", limit=2)[0]) == 2
+
+
+def test_the_ledger_in_one_line(tmp_path: Path) -> None:
+    rows = [*pair_rows(3), {"prompt": "a", "chosen": "b", "rejected": "b"}]
+    rows += [
+        {"prompt": "a" * 90, "chosen": "b", "rejected": "c"},
+        {"prompt": "a", "chosen": "b" * 90, "rejected": "c"},
+    ]
+    pairs, ledger = read_pairs(write_rows(tmp_path / "pairs.jsonl", rows), split=None)
+    chat = loaded(tiny_llama(layers=1)).chat
+    kept = tokenize(pairs, ledger, chat, DataConfig.model_validate({"max_tokens": 100}))
+    assert len(kept) == 4
+    line = describe_ledger(ledger)
+    assert line.startswith("6 rows: 3 kept, 1 cut, 2 dropped (")
+    assert all(f"{reason} 1" in line for reason in ("identical_responses", "prompt_too_long", "response_too_long"))
+
+
+def test_no_pair_left_is_an_error_with_the_reasons(tmp_path: Path) -> None:
+    pairs, ledger = read_pairs(write_rows(tmp_path / "pairs.jsonl", pair_rows(3)), split=None)
+    chat = loaded(tiny_llama(layers=1)).chat
+    with pytest.raises(DataError, match="prompt_too_long 3"):
+        tokenize(pairs, ledger, chat, DataConfig.model_validate({"max_tokens": 8}))
+
+
+def test_threads_are_set_only_when_configured(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+    monkeypatch.setattr(torch, "set_num_threads", asked.append)
+    set_threads(engine(threads=None))
+    set_threads(engine(threads=3))
+    assert asked == [3]
+
+
+def test_prompts_are_shared_where_they_can_be_and_a_model_that_cannot_says_why() -> None:
+    model, notes = loaded(tiny_llama(layers=2)), Notes()
+    shared = scoring_model(model, engine(), max_tokens=96, trunk_layers=1, reporter=notes)
+    assert (shared.prefix_sharing, shared.trunk_layers, notes.notes) == (True, 1, [])
+    off = scoring_model(model, engine(prefix_sharing=False), max_tokens=96, trunk_layers=1, reporter=notes)
+    assert (off.prefix_sharing, off.trunk_layers, notes.notes) == (False, 0, [])
+    slides = loaded(tiny_family("Mistral", layers=1, sliding_window=8))
+    apart = scoring_model(slides, engine(), max_tokens=96, trunk_layers=1, reporter=notes)
+    assert (apart.prefix_sharing, apart.trunk_layers) == (False, 0)
+    [note] = notes.notes
+    assert "its attention slides over 8 tokens" in note
+
+
+def test_a_trunk_that_was_asked_for_is_not_dropped_in_silence() -> None:
+    model = loaded(tiny_llama(layers=2))
+    asked = engine(prefix_sharing=False, trunk_sharing=True)
+    with pytest.raises(UsageError, match="trunk_sharing"):
+        scoring_model(model, asked, max_tokens=96, trunk_layers=1, reporter=Reporter())
+
+
+def test_circumstances_are_plain_and_complete() -> None:
+    found = circumstances(engine())
+    assert set(found) == {"versions", "machine", "device", "precision", "threads", "git"}
+    assert {"python", "penchant", "torch", "transformers"} <= set(found["versions"])
+    assert all(isinstance(version, str) and version for version in found["versions"].values())
+    assert (found["device"], found["precision"]) == ("cpu", "fp32")
+    assert found["machine"] == describe_machine("cpu")

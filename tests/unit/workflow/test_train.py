@@ -1,0 +1,64 @@
+"""What a training run reports about itself."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from tests.tiny import (
+    StopAfter,
+    loaded,
+    pair_rows,
+    save_tiny,
+    step_metrics,
+    tiny_config,
+    tiny_llama,
+    write_rows,
+)
+
+from penchant.errors import Stopped
+from penchant.models.freeze import choose_trainable
+from penchant.workflow.stopping import Stopper
+from penchant.workflow.train import describe_part, train_run
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    return save_tiny(tmp_path / "start", tiny_llama(layers=2, tied=True))
+
+
+def test_the_trained_part_in_one_line() -> None:
+    whole = describe_part(choose_trainable(loaded(tiny_llama(layers=4)).model, None))
+    assert whole.endswith("(100%)")
+    upper = describe_part(choose_trainable(loaded(tiny_llama(layers=4, tied=True)).model, 1))
+    assert "3 layers below are frozen" in upper
+    assert "the head has weights of its own now" in upper
+
+
+def test_facts_of_a_run(tmp_path: Path, source: Path) -> None:
+    data = write_rows(tmp_path / "pairs.jsonl", pair_rows(8))
+    config = tiny_config(source, model={"last_layers": 1}, train={"max_steps": 3})
+    result = train_run(config, data, tmp_path / "run")
+    facts = json.loads((result.run / "eval" / "training.json").read_text(encoding="utf-8"))
+    assert (facts["train_pairs"], facts["steps"], facts["frozen_layers"]) == (8, 3, 1)
+    assert (facts["prefix_sharing"], facts["precision"]) == (True, "fp32")
+    assert 0 < facts["trained_parameters"] < facts["parameters"]
+    assert (result.first["step"], result.last["step"]) == (1, 3)
+    card = (result.run / "model" / "README.md").read_text(encoding="utf-8")
+    assert card.startswith("---\nlibrary_name: transformers\n")
+    assert "8 pairs, learning rate 0.001, seed 0" in card
+
+
+def test_a_resumed_run_reports_all_of_its_steps(tmp_path: Path, source: Path) -> None:
+    """First step and seconds are those of the whole run, not of what was left of it."""
+    data = write_rows(tmp_path / "pairs.jsonl", pair_rows(8))
+    config = tiny_config(source, train={"max_steps": 4})
+    stopper = Stopper()
+    with pytest.raises(Stopped):
+        train_run(config, data, tmp_path / "run", stopper=stopper, reporter=StopAfter(stopper, 2))
+    result = train_run(config, data, tmp_path / "run", resume=True)
+    assert (result.first["step"], result.last["step"], result.steps) == (1, 4, 4)
+    assert [line["step"] for line in step_metrics(result.run)] == [1, 2, 3, 4]
+    lines = (result.run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    assert result.train_seconds >= sum(json.loads(line)["seconds"] for line in lines)
