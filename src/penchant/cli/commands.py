@@ -15,8 +15,11 @@ from penchant.workflow.stopping import Stopper
 Result = TypeVar("Result")
 
 
-def demo(out: Path, *, fast: bool, controls: bool, seed: int, quiet: bool, as_json: bool) -> None:
+def demo(
+    out_or_default: Path | None, *, fast: bool, controls: bool, seed: int, quiet: bool, as_json: bool
+) -> None:
     """Run `penchant demo`."""
+    out = out_or_default or _first_free(Path("runs/demo"))
     from penchant.evaluation.house_style import SYSTEM_PROMPT
 
     def work(reporter: Reporter, stopper: Stopper) -> dict[str, Any]:
@@ -222,6 +225,15 @@ def _working(work: Callable[[Reporter, Stopper], Result], *, quiet: bool) -> Res
     with Stopper() as stopper:
         quiet_libraries()
         return work(make_reporter(quiet=quiet), stopper)
+
+
+def _first_free(path: Path) -> Path:
+    """Return `path`, or the first of path-2, path-3, ... that is not there yet."""
+    candidate, number = path, 1
+    while candidate.exists():
+        number += 1
+        candidate = path.with_name(f"{path.name}-{number}")
+    return candidate
 
 
 def _movement(first: dict[str, float], last: dict[str, float]) -> str:

@@ -102,7 +102,7 @@ class PlainReporter(Reporter):
             now = time.monotonic()
             if now - said >= _PLAIN_SECONDS or done >= total:
                 said = now
-                left = (now - started) / done * (total - done)
+                left = (now - started) / max(1, done) * (total - done)
                 self.note(f"{what}: {done}/{total}, {left:.0f} s left  {_figures(values)}".rstrip())
 
         yield advance

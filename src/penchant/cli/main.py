@@ -33,7 +33,9 @@ Limit = Annotated[int | None, typer.Option("--limit", min=1, help="Only the firs
 
 @app.command()
 def demo(
-    out: Annotated[Path, typer.Option("--out", help="Run directory.")] = Path("runs/demo"),
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Run directory; by default runs/demo, runs/demo-2, ...")
+    ] = None,
     fast: Annotated[
         bool, typer.Option("--fast", help="A smaller budget: shows that it works, not how well.")
     ] = False,

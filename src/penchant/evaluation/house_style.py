@@ -1,6 +1,6 @@
 """The demo's house style, as a program that judges an answer.
 
-The style: a finished answer of two or three sentences and 12 to 50 words, on topic, that does not repeat the
+The style: a finished answer of one or two sentences and 6 to 35 words, on topic, that does not repeat the
 question, and without a list or a loop. It says nothing about truth: a model of 135M parameters is often wrong,
 and this judge does not know. A verdict is one word, the first rule that the answer breaks, or "pass".
 """
@@ -12,12 +12,12 @@ from collections import Counter
 
 PASS = "pass"
 STYLE = (
-    "A finished answer of two or three sentences and 12 to 50 words, on topic, that does not repeat the question; "
+    "A finished answer of one or two sentences and 6 to 35 words, on topic, that does not repeat the question; "
     "no list, no loop."
 )
-SYSTEM_PROMPT = "Answer briefly, in two or three short sentences."
-MIN_WORDS, MAX_WORDS = 12, 50
-MIN_SENTENCES, MAX_SENTENCES = 2, 3
+SYSTEM_PROMPT = "Answer in one or two short sentences."
+MIN_WORDS, MAX_WORDS = 6, 35
+MAX_SENTENCES = 2
 
 _OPENING_WORDS = 12  # how far into the answer an echo of the question is looked for
 _ECHO_RUN = 5  # consecutive words of the question; fewer are often the natural way to begin
@@ -48,7 +48,6 @@ def judge(question: str, answer: str, *, finished: bool) -> str:
         ("unfinished", not finished or not re.search(r"[.!?][\"')\]]*$", text)),
         ("loop", has_loop(text)),
         ("list", bool(_LIST.search(text))),
-        ("too_few_sentences", len(sentences(text)) < MIN_SENTENCES),
         ("too_many_sentences", len(sentences(text)) > MAX_SENTENCES),
         ("too_short", count < MIN_WORDS),
         ("too_long", count > MAX_WORDS),

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from penchant.config import Config, build_config, read_yaml
-from penchant.data.atomic import write_json, write_text
+from penchant.data.atomic import disk_errors, write_json, write_text
 from penchant.errors import UsageError
 from penchant.evaluation.divergence import divergence_figures
 from penchant.evaluation.house_style import STYLE
@@ -123,7 +123,8 @@ def write_evaluation(run: Path, figures: dict[str, Any], rows: Sequence[dict[str
     facts = json.loads(training.read_text(encoding="utf-8")) if training.is_file() else {}
     write_json(run / "eval" / "summary.json", {**facts, **figures})
     if rows:
-        (run / "samples").mkdir(exist_ok=True)
+        with disk_errors(run / "samples"):
+            (run / "samples").mkdir(exist_ok=True)
         text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
         write_text(run / "samples" / "test.jsonl", text)
 

@@ -33,7 +33,7 @@ class Stopper:
     def check(self) -> None:
         """Raise Stopped when someone asked to stop."""
         if self.requested:
-            raise Stopped("stopped before training had anything to save", fix="Run the same command again.")
+            raise Stopped("stopped; what was finished before is kept", fix="Run the same command again.")
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if self.requested:
