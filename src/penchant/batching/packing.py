@@ -42,19 +42,23 @@ def split_by_tokens(lengths: Sequence[int], max_tokens: int) -> list[list[int]]:
     return parts
 
 
-def first_epoch_chunks(lengths: Sequence[int], *, batch: int, max_tokens: int, seed: int) -> list[list[int]]:
-    """Return the micro-batches of the first epoch, as training will form them: every pair once.
+def first_epoch_chunks(
+    lengths: Sequence[int], *, steps: int, batch: int, max_tokens: int, seed: int
+) -> list[list[int]]:
+    """Return the micro-batches of the first epoch, as training will form them: every pair that it sees once.
 
     Args:
         lengths: Tokens of each pair.
+        steps: Optimizer steps of the run; pairs that fewer steps than an epoch leave out are left out here.
         batch: Pairs in an optimizer step.
         max_tokens: Most tokens in a micro-batch.
         seed: Of the order.
     """
     order = epoch_order(len(lengths), seed=seed, epoch=0)
-    steps = [order[start : start + batch] for start in range(0, len(order), batch)]
+    starts = range(0, len(order), batch)
+    whole = [order[start : start + batch] for start in starts][:steps]
     return [
         [step[position] for position in part]
-        for step in steps
+        for step in whole
         for part in split_by_tokens([lengths[index] for index in step], max_tokens)
     ]

@@ -1,6 +1,6 @@
 """The demo's house style, as a program that judges an answer.
 
-The style: a finished answer of one or two sentences and 6 to 35 words, on topic, that does not repeat the
+The style: a finished answer of one or two sentences and 15 to 40 words, on topic, that does not repeat the
 question, and without a list or a loop. It says nothing about truth: a model of 135M parameters is often wrong,
 and this judge does not know. A verdict is one word, the first rule that the answer breaks, or "pass".
 """
@@ -12,11 +12,11 @@ from collections import Counter
 
 PASS = "pass"
 STYLE = (
-    "A finished answer of one or two sentences and 6 to 35 words, on topic, that does not repeat the question; "
+    "A finished answer of one or two sentences and 15 to 40 words, on topic, that does not repeat the question; "
     "no list, no loop."
 )
 SYSTEM_PROMPT = "Answer in one or two short sentences."
-MIN_WORDS, MAX_WORDS = 6, 35
+MIN_WORDS, MAX_WORDS = 15, 40
 MAX_SENTENCES = 2
 
 _OPENING_WORDS = 12  # how far into the answer an echo of the question is looked for

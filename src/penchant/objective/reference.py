@@ -45,13 +45,15 @@ def reference_logps(
         pairs: What is scored.
         folder: Where the store is.
         micro_batch_tokens: Most tokens in one forward pass.
-        chunks: Which pairs share a pass. Given the micro-batches of the first epoch, policy and reference are
-            computed in the same layout, so they agree to the last bit before the first update.
+        chunks: Which pairs are scored, and which share a pass; all by default. Given the micro-batches of the
+            first epoch, policy and reference are computed in the same layout, so they agree to the last bit
+            before the first update.
         trunk_cache: Filled on the way, if given.
         on_pairs: Told how many pairs were done.
     """
+    wanted = set(range(len(pairs))) if chunks is None else {index for chunk in chunks for index in chunk}
     key = store_key(model, pairs, chunks or ())
-    stored = _read(folder, key, pairs)
+    stored = _read(folder, key, [pair if index in wanted else None for index, pair in enumerate(pairs)])
     if stored is not None:
         return summed(stored)
     scores = score_groups(
@@ -83,7 +85,7 @@ def store_key(model: PairModel, pairs: Sequence[TokenizedPair], chunks: Sequence
 
 def _write(folder: Path, key: str, scores: Sequence[Sequence[Tensor]]) -> None:
     flat = torch.cat([tokens for row in scores for tokens in row])
-    lengths = torch.tensor([len(tokens) for row in scores for tokens in row])
+    lengths = torch.tensor([[len(tokens) for tokens in row] or [0, 0] for row in scores]).flatten()
     with disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "store.json").unlink(missing_ok=True)  # an older key must never name newer values
@@ -94,7 +96,8 @@ def _write(folder: Path, key: str, scores: Sequence[Sequence[Tensor]]) -> None:
     write_text(folder / "store.json", json.dumps({"key": key, "pairs": len(scores)}, indent=1) + "\n")
 
 
-def _read(folder: Path, key: str, pairs: Sequence[TokenizedPair]) -> list[list[Tensor]] | None:
+def _read(folder: Path, key: str, pairs: Sequence[TokenizedPair | None]) -> list[list[Tensor]] | None:
+    """The stored scores of the pairs that are not None, or None unless the store is whole and holds them all."""
     try:
         meta = json.loads((folder / "store.json").read_text(encoding="utf-8"))
         if meta.get("key") != key:
@@ -102,8 +105,12 @@ def _read(folder: Path, key: str, pairs: Sequence[TokenizedPair]) -> list[list[T
         tensors = load_file(folder / "token_logps.safetensors")
     except (OSError, ValueError, SafetensorError):
         return None
-    wanted = [len(ids) for pair in pairs for ids in (pair.chosen_ids, pair.rejected_ids)]
-    if tensors["lengths"].tolist() != wanted:
+    lengths = tensors["lengths"].reshape(-1, 2).tolist()
+    flat = tensors["token_logps"]
+    held = [[len(pair.chosen_ids), len(pair.rejected_ids)] if pair else None for pair in pairs]
+    if len(lengths) != len(pairs) or sum(map(sum, lengths)) != len(flat):
         return None
-    parts = tensors["token_logps"].split(wanted)
-    return [[parts[2 * index], parts[2 * index + 1]] for index in range(len(pairs))]
+    if any(want is not None and want != have for want, have in zip(held, lengths, strict=True)):
+        return None
+    parts = flat.split([count for row in lengths for count in row])
+    return [[*parts[2 * index : 2 * index + 2]] if sum(row) else [] for index, row in enumerate(lengths)]

@@ -80,7 +80,7 @@ def score_groups(
         model: What scores.
         groups: What is scored.
         micro_batch_tokens: Most tokens in one forward pass.
-        chunks: Which groups share a pass, each group once; by default those of like length.
+        chunks: Which groups share a pass, each at most once; by default all, those of like length together.
         trunk_cache: Filled with the outputs of the frozen layers, if given.
         on_groups: Told how many groups were done, batch by batch.
     """
@@ -125,13 +125,12 @@ def score_pairs(
 
 
 def summed(scores: Sequence[Sequence[Tensor]]) -> PairLogps:
-    """Return the pair sums of the token log-probabilities that `score_groups` gave."""
-    # summed in float64: a long response has thousands of terms
-    chosen = torch.stack([tokens.double().sum() for tokens, _ in scores]).float()
-    rejected = torch.stack([tokens.double().sum() for _, tokens in scores]).float()
-    return PairLogps(
-        chosen,
-        rejected,
-        torch.tensor([float(len(tokens)) for tokens, _ in scores]),
-        torch.tensor([float(len(tokens)) for _, tokens in scores]),
-    )
+    """Return the pair sums of the token log-probabilities that `score_groups` gave; NaN where it gave none."""
+
+    def sums(side: int) -> Tensor:  # in float64: a long response has thousands of terms
+        return torch.tensor([float(row[side].double().sum()) if row else float("nan") for row in scores])
+
+    def counts(side: int) -> Tensor:
+        return torch.tensor([float(len(row[side])) if row else 0.0 for row in scores])
+
+    return PairLogps(sums(0), sums(1), counts(0), counts(1))

@@ -27,6 +27,7 @@ from penchant.objective.reference import reference_logps
 from penchant.objective.score import TrunkCache
 from penchant.training.checkpoint import check_identity, load_checkpoint, newest_checkpoint, save_checkpoint
 from penchant.training.loop import Trainer, make_optimizer, train
+from penchant.training.schedule import total_steps
 from penchant.training.telemetry import MetricsLog, peak_memory_bytes
 from penchant.types import TokenizedPair
 from penchant.workflow.reporter import Reporter
@@ -182,7 +183,9 @@ def _trainer(
     reference = None
     started = time.perf_counter()
     if LOSSES[config.objective.loss].needs_reference:
-        with reporter.progress("Scoring the reference", len(pairs)) as advance:
+        steps = total_steps(config.train, len(pairs))
+        seen = min(len(pairs), steps * config.train.batch_pairs)
+        with reporter.progress("Scoring the reference", seen) as advance:
 
             def scored(count: int) -> None:
                 stopper.check()
@@ -195,6 +198,7 @@ def _trainer(
                 micro_batch_tokens=config.engine.micro_batch_tokens,
                 chunks=first_epoch_chunks(
                     [pair_group(pair).num_packed_tokens for pair in pairs],
+                    steps=steps,
                     batch=config.train.batch_pairs,
                     max_tokens=config.engine.micro_batch_tokens,
                     seed=config.train.seed,
