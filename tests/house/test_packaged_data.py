@@ -138,7 +138,13 @@ def test_no_answer_stands_in_two_pairs_of_a_question(name: str) -> None:
 
 
 def test_controls_came_with_their_circumstances() -> None:
+    """An empty list is allowed when the date is empty: no controls have been measured yet."""
+    text = files("penchant.data.house_style").joinpath("controls.json").read_text(encoding="utf-8")
     controls = committed_controls()
+    if json.loads(text)["date"] == "":
+        assert json.loads(text) == {"date": "", "machine": "", "controls": []}
+        assert controls == []
+        return
     assert [control["name"] for control in controls] == list(CONTROL_RECIPES)
     for control in controls:
         assert control["committed"] is True

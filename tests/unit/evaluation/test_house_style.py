@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 from penchant.evaluation.house_style import (
     MAX_SENTENCES,
     MAX_WORDS,
-    MIN_SENTENCES,
     MIN_WORDS,
     PASS,
     STYLE,
@@ -35,7 +34,6 @@ VERDICTS = {
     "unfinished",
     "loop",
     "list",
-    "too_few_sentences",
     "too_many_sentences",
     "too_short",
     "too_long",
@@ -49,20 +47,27 @@ def long_answer(count: int) -> str:
     return "Cats purr softly at night. " + " ".join(f"word{index}" for index in range(count - 5)) + "."
 
 
+def long_sentence(count: int) -> str:
+    """The same in one sentence."""
+    return long_answer(count).replace("night. ", "night ")
+
+
 @pytest.mark.parametrize(
     ("question", "answer", "verdict"),
     [
         (CATS, GOOD, PASS),
         (CATS, f"  {GOOD}\n", PASS),
-        (CATS, "Cats purr when calm. The throat moves. Each breath makes the low sound go on.", PASS),
-        (CATS, "Cats purr! Is it joy? Often it is a way to ask for food or warmth.", PASS),
+        (CATS, "Cats purr because muscles in the throat move with every breath that they take at rest.", PASS),
+        (CATS, "Cats purr! Often it is a way to ask the neighbours for food or some warmth.", PASS),
+        (CATS, "Is it joy when cats purr? Often it is a way to ask for food or warmth.", PASS),
         # abbreviations and decimals end no sentence
         (CATS, "Cats purr, e.g. on a lap, when calm. Dr. Hall says the throat moves with each breath.", PASS),
         (CATS, "Cats purr at about 25.5 hertz, kittens near 30.25 hertz. Breathing keeps the sound going.", PASS),
+        (CATS, "Cats purr at 25.5 to 150.75 hertz because muscles in the throat move with every breath.", PASS),
         (
             CATS,
-            "Cats purr at about 25.5 hertz because muscles in the throat move with every breath.",
-            "too_few_sentences",
+            "Cats purr, e.g. on a lap. Dr. Hall says so. The throat moves with each breath.",
+            "too_many_sentences",
         ),
         # marks behind the full stop
         (CATS, 'Cats purr when muscles in the throat move. People say it means "all is well."', PASS),
@@ -70,43 +75,67 @@ def long_answer(count: int) -> str:
         # nothing, or not to its end
         (CATS, "", "empty"),
         (CATS, " \n\t ", "empty"),
-        (CATS, "Cats purr when they feel calm and safe. They also purr when they want", "unfinished"),
-        (CATS, "Cats purr when they feel calm and safe. They also purr when they want,", "unfinished"),
+        (CATS, "Cats purr when they feel calm and safe. They also purr when they want some", "unfinished"),
+        (CATS, "Cats purr when they feel calm and safe. They also purr when they want some,", "unfinished"),
         # lists
-        (CATS, "Cats purr for two reasons:\n- they feel calm.\n- food would be welcome.", "list"),
-        (CATS, "Cats purr.\n* They feel calm and safe at home.\n* Food would be welcome.", "list"),
-        (CATS, "Cats purr.\n• They feel calm and safe at home.\n• Food would be welcome.", "list"),
+        (CATS, "Cats purr for two reasons:\n- they feel calm.\n- food would be quite welcome.", "list"),
+        (CATS, "Cats purr\n* when they feel calm and safe at home.\n* when food would be welcome.", "list"),
+        (CATS, "Cats purr\n• when they feel calm and safe at home.\n• when food would be welcome.", "list"),
         (CATS, "1. Cats purr because they feel calm.\n2. They would like some food.", "list"),
-        (CATS, "Cats purr.\n  2) They feel calm and safe at home in the evening.", "list"),
-        (CATS, "Cats purr when they feel calm and safe.\n\nFood is another reason for it.", "list"),
+        (CATS, "Cats purr.\n  2) They feel calm and safe at home in the evening hours too.", "list"),
+        (CATS, "Cats purr when they feel calm and safe.\n\nFood is another good reason for it.", "list"),
         (CATS, "Cats purr for one reason:\nthey feel calm. Food would be another one, of course.", "list"),
         (CATS, "A well-fed cat - one of many cats - will purr. It shows calm: all is well at home.", PASS),
         # loops
         (CATS, "Cats purr now and cats purr now and then cats purr now. It is a low sound of calm.", "loop"),
+        (CATS, "Cats purr now while fed cats purr now that old cats purr now. It is a low sound of calm.", "loop"),
         (CATS, "Cats purr when they rest. At night the neighbours say that cats purr when they rest.", "loop"),
         (CATS, "Cats purr when they feel calm. Kittens also purr when they want milk or warmth.", PASS),
         # how many sentences
-        (CATS, "Cats purr because muscles in the throat move with every breath they take.", "too_few_sentences"),
+        (
+            CATS,
+            "Cats purr when calm. The throat moves. Each breath makes the low sound go on.",
+            "too_many_sentences",
+        ),
+        (CATS, "Cats purr! Is it joy? Often it is a way to ask for food or warmth.", "too_many_sentences"),
         (
             CATS,
             "Cats purr. The throat moves. Air passes. A low sound comes out with every breath.",
             "too_many_sentences",
         ),
         # how many words
-        (CATS, "Cats purr when calm. The throat moves with every breath taken.", "too_short"),
-        (CATS, "Cats purr when calm. The throat moves with every breath they take.", PASS),
-        (CATS, long_answer(50), PASS),
-        (CATS, long_answer(51), "too_long"),
+        (CATS, "Cats purr.", "too_short"),
+        (CATS, "Cats purr because muscles in the throat move with every breath they take.", "too_short"),
+        (CATS, "Cats purr when calm. The throat moves with every breath that they ever take.", "too_short"),
+        (CATS, "Cats purr when calm. The throat moves with every breath that they ever take in.", PASS),
+        (CATS, long_answer(14), "too_short"),
+        (CATS, long_answer(15), PASS),
+        (CATS, long_answer(40), PASS),
+        (CATS, long_answer(41), "too_long"),
+        (CATS, long_sentence(14), "too_short"),
+        (CATS, long_sentence(15), PASS),
+        (CATS, long_sentence(40), PASS),
+        (CATS, long_sentence(41), "too_long"),
         # echoes: five words of the question in a row within the opening, or a question at the end
-        (SLEEP, "Cats purr when they sleep because the throat keeps moving. Breathing does the rest.", "echo"),
-        (SLEEP, "CATS purr, when they sleep, because the throat keeps moving. Breathing does the rest.", "echo"),
+        (
+            SLEEP,
+            "Cats purr when they sleep because the throat keeps moving. Breathing does the rest of it.",
+            "echo",
+        ),
+        (
+            SLEEP,
+            "CATS purr, when they sleep, because the throat keeps moving. Breathing does the rest of it.",
+            "echo",
+        ),
         (SLEEP, "Cats purr when they rest because the throat keeps moving. Breathing does the rest of it.", PASS),
         (
             SLEEP,
             "Muscles in the throat move with each breath that they take, and so cats purr when they sleep. Easy.",
             PASS,
         ),
-        (CATS, "Cats purr when they feel calm and safe. Do you have one at home?", "echo"),
+        (SLEEP, "Muscles in the throat move and so cats purr when they sleep. Breathing does the rest.", "echo"),
+        (SLEEP, "Muscles in the throat move and so all cats purr when they sleep. Breathing does the rest.", PASS),
+        (CATS, "Cats purr when they feel calm and safe. Do you perhaps have one at home?", "echo"),
         # off topic: no word of the question, or nothing beside them
         (CATS, "The moon circles the earth about once a month. Its pull raises tides on any coast.", "off_topic"),
         (CATS, "Cats purr, and they do. They purr as cats do, and so they purr, cats.", "off_topic"),
@@ -139,8 +168,9 @@ def test_an_empty_answer_is_empty_before_it_is_unfinished() -> None:
 def test_the_rules_in_words_name_their_numbers() -> None:
     """What reports print is what the program checks."""
     assert f"{MIN_WORDS} to {MAX_WORDS} words" in STYLE
-    assert (MIN_SENTENCES, MAX_SENTENCES) == (2, 3)
-    assert "two or three sentences" in STYLE
+    assert (MIN_WORDS, MAX_WORDS) == (15, 40)
+    assert MAX_SENTENCES == 2
+    assert "one or two sentences" in STYLE
 
 
 @pytest.mark.parametrize(
@@ -223,7 +253,7 @@ def test_any_text_gets_a_known_verdict(question: str, answer: str, finished: boo
     if verdict == PASS:
         assert finished
         assert MIN_WORDS <= len(words(answer)) <= MAX_WORDS
-        assert MIN_SENTENCES <= len(sentences(answer)) <= MAX_SENTENCES
+        assert 1 <= len(sentences(answer)) <= MAX_SENTENCES
         assert not has_loop(answer)
         assert not has_echo(question, answer)
         assert is_on_topic(question, answer)

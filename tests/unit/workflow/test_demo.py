@@ -81,9 +81,13 @@ def test_committed_figures_are_marked_whatever_their_file_says(small: tuple[str,
 @pytest.mark.parametrize(
     ("text", "verdict", "again"),
     [
-        ("Cats purr when calm. The throat moves with every breath they take.", PASS, PASS),
-        ("Cats purr when calm. The throat moves with every breath they take.", "unfinished", "unfinished"),
-        ("Cats purr.", "too_few_sentences", "too_few_sentences"),
+        ("Cats purr when calm. The throat moves with every breath that they ever take in.", PASS, PASS),
+        (
+            "Cats purr when calm. The throat moves with every breath that they ever take in.",
+            "unfinished",
+            "unfinished",
+        ),
+        ("Cats purr.", "too_short", "too_short"),
         ("", "empty", "empty"),
     ],
 )
