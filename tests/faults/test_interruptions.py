@@ -119,7 +119,7 @@ def test_a_stop_while_the_reference_is_scored_leaves_no_store(tmp_path: Path, co
     stopper = Stopper()
     stopper.requested = True
     run = tmp_path / "run"
-    with pytest.raises(Stopped, match="before training had anything to save"):
+    with pytest.raises(Stopped, match="what was finished before is kept"):
         train_run(config, data, run, stopper=stopper)
     assert not (run / "reference").exists()
     assert len(step_metrics(train_run(config, data, run).run)) == 5

@@ -84,7 +84,7 @@ def score_groups(
         trunk_cache: Filled with the outputs of the frozen layers, if given.
         on_groups: Told how many groups were done, batch by batch.
     """
-    cache = trunk_cache or TrunkCache(0)
+    cache = TrunkCache(0) if trunk_cache is None else trunk_cache  # an empty cache is false
     scores: list[list[Tensor]] = [[] for _ in groups]
     for chunk in chunks or _chunks_by_length(groups, micro_batch_tokens):
         batch = model.collate([groups[index] for index in chunk])
