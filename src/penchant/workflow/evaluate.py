@@ -96,25 +96,30 @@ def evaluate(
     reporter, stopper = reporter or Reporter(), stopper or Stopper()
     set_threads(subject.config.engine)
     device = choose_device(subject.config.engine.device)
-    models = {
-        "reference": load_model(subject.reference, device=device),
-        "policy": load_model(subject.policy, device=device),
-    }
-    figures: dict[str, Any] = {"policy": subject.policy, "reference": subject.reference}
+    names = {"reference": subject.reference, "policy": subject.policy}
+    figures: dict[str, Any] = {**names}
+    pairs: list[TokenizedPair] = []
+    logps: dict[str, PairLogps] = {}
+    answers: dict[str, list[JudgedAnswer]] = {}
+    for who, name in names.items():  # one after the other: two models at once would double the memory
+        loaded = load_model(name, device=device)
+        if data is not None:
+            pairs = pairs or _held_out(data, limit, loaded, subject.config, reporter)
+            logps[who] = _score(loaded, pairs, subject.config, reporter, stopper, who=who)
+        if questions:
+            answers[who] = answer_questions(loaded, questions, subject.config, reporter, stopper, who=who)
+        del loaded
+        gc.collect()
     if data is not None:
-        figures |= _preference(models, subject.config, data, limit, reporter, stopper)
-    figures |= divergence_figures(models["policy"], models["reference"])
-    rows: list[dict[str, Any]] = []
-    if questions:
-        answers = {
-            name: answer_questions(loaded, questions, subject.config, reporter, stopper, who=name)
-            for name, loaded in models.items()
-        }
-        figures |= _style(questions, answers, controls)
-        rows = _rows(questions, answers)
-    del models
-    gc.collect()
-    return figures, rows
+        clusters = [pair.cluster or pair.id for pair in pairs]
+        beta = subject.config.objective.beta
+        figures |= preference_figures(logps["policy"], logps["reference"], clusters, beta=beta)
+    figures |= divergence_figures(
+        load_model(subject.policy, device=device), load_model(subject.reference, device=device)
+    )
+    if not questions:
+        return figures, []
+    return figures | _style(questions, answers, controls), _rows(questions, answers)
 
 
 def write_evaluation(run: Path, figures: dict[str, Any], rows: Sequence[dict[str, Any]]) -> None:
@@ -160,23 +165,13 @@ def answer_questions(
     ]
 
 
-def _preference(
-    models: dict[str, LoadedModel],
-    config: Config,
-    data: Path,
-    limit: int | None,
-    reporter: Reporter,
-    stopper: Stopper,
-) -> dict[str, Any]:
+def _held_out(
+    data: Path, limit: int | None, loaded: LoadedModel, config: Config, reporter: Reporter
+) -> list[TokenizedPair]:
     pairs, ledger = read_pairs(data, split="test", limit=limit)
-    tokenized = tokenize(pairs, ledger, models["reference"].chat, config.data)
+    tokenized = tokenize(pairs, ledger, loaded.chat, config.data)
     reporter.note(f"Held-out data: {describe_ledger(ledger)}")
-    logps = {
-        name: _score(loaded, tokenized, config, reporter, stopper, who=name) for name, loaded in models.items()
-    }
-    clusters = [pair.cluster or pair.id for pair in tokenized]
-    beta = config.objective.beta
-    return preference_figures(logps["policy"], logps["reference"], clusters, beta=beta)
+    return tokenized
 
 
 def _score(

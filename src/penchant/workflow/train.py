@@ -50,7 +50,7 @@ class TrainResult:
 
     Attributes:
         run: The run directory.
-        pairs: Training pairs.
+        pairs: Training pairs that were seen.
         steps: Optimizer steps.
         reference_seconds: Spent scoring the reference.
         train_seconds: Spent in optimizer steps, scoring the reference included.
@@ -126,10 +126,9 @@ def train_run(
         trainer.start_step = load_checkpoint(checkpoint, model.model, trainer.optimizer, identity)
         reporter.note(f"Resumed after step {trainer.start_step} ({checkpoint})")
     lines, step_seconds = _run_steps(trainer, out, identity, reporter, stopper)
-    save_model(loaded, out / "model", card=_card(config, len(tokenized)))
-    result = TrainResult(
-        out, len(tokenized), trainer.total_steps, seconds, seconds + step_seconds, lines[0], lines[-1]
-    )
+    save_model(loaded, out / "model", card=_card(config, trainer.total_steps))
+    seen = min(len(tokenized), trainer.total_steps * config.train.batch_pairs)
+    result = TrainResult(out, seen, trainer.total_steps, seconds, seconds + step_seconds, lines[0], lines[-1])
     write_json(out / "eval" / "training.json", _facts(result, part, model))
     return result
 
@@ -258,12 +257,13 @@ def _facts(result: TrainResult, part: TrainablePart, model: PairModel) -> dict[s
     }
 
 
-def _card(config: Config, pairs: int) -> str:
+def _card(config: Config, steps: int) -> str:
     loss = LOSSES[config.objective.loss]
     return (
         "---\nlibrary_name: transformers\ntags: [penchant, preference-alignment, "
         f"{config.objective.loss}]\n---\n\n# Aligned with Penchant\n\n"
         f"Start: `{config.model.path}`. Objective: {config.objective.loss} ({loss.equation}; {loss.paper}), "
-        f"{pairs} pairs, learning rate {config.train.learning_rate:g}, seed {config.train.seed}.\n\n"
+        f"{steps} steps of {config.train.batch_pairs} pairs, "
+        f"learning rate {config.train.learning_rate:g}, seed {config.train.seed}.\n\n"
         "Figures and limits stand in the run's report. The licence of the start model applies.\n"
     )

@@ -47,7 +47,7 @@ def test_facts_of_a_run(tmp_path: Path, source: Path) -> None:
     assert (result.first["step"], result.last["step"]) == (1, 3)
     card = (result.run / "model" / "README.md").read_text(encoding="utf-8")
     assert card.startswith("---\nlibrary_name: transformers\n")
-    assert "8 pairs, learning rate 0.001, seed 0" in card
+    assert "steps of 4 pairs, learning rate 0.001, seed 0" in card
 
 
 def test_a_resumed_run_reports_all_of_its_steps(tmp_path: Path, source: Path) -> None:
