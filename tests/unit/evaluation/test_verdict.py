@@ -69,3 +69,11 @@ def test_each_control_is_a_reason_and_committed_figures_say_so() -> None:
         "cut: 25% (p = 0.0004 against the policy)",
         "labels: 12% (figures of a day in May, not of this run)",
     ]
+
+
+def test_a_control_of_this_run_that_is_not_beaten_stands_in_the_headline() -> None:
+    beaten = {"name": "labels", "pass_rate": 0.1, "p_against_dpo": 1e-6, "committed": False}
+    close = {"name": "cut", "pass_rate": 0.38, "p_against_dpo": 0.3, "committed": False}
+    above = {"name": "SFT", "pass_rate": 0.6, "p_against_dpo": 1e-6, "committed": False}
+    headline = style_verdict(figures(controls=[beaten, close, above]))["headline"]
+    assert headline.endswith("10% to 40%. Not clearly above: cut, SFT.")
