@@ -10,8 +10,6 @@ import base64
 import hashlib
 import json
 import math
-import os
-import tempfile
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -23,7 +21,8 @@ import pyarrow.parquet as pq
 import yaml
 from markupsafe import Markup
 
-from penchant.errors import DataError, DiskError
+from penchant.data.atomic import write_text
+from penchant.errors import DataError
 from penchant.reporting.charts import (
     Bar,
     Chart,
@@ -107,14 +106,7 @@ def write_report(run_directory: Path) -> Path:
     """
     page = render_report(run_directory)
     target = run_directory / "report.html"
-    try:
-        _write_atomically(target, page.encode("utf-8"))
-    except OSError as error:
-        raise DiskError(
-            f"The report cannot be written: {error.strerror}.",
-            where=str(target),
-            fix="Free some space, or make the run directory writable.",
-        ) from error
+    write_text(target, page)
     return target
 
 
@@ -258,20 +250,6 @@ def _parsed(text: str) -> object:
 
 def _unreadable(path: Path, what: str) -> DataError:
     return DataError(what, where=str(path), fix="Repair the file, or move it away to leave its part out.")
-
-
-def _write_atomically(target: Path, content: bytes) -> None:
-    handle, name = tempfile.mkstemp(dir=target.parent, prefix=".report-", suffix=".tmp")
-    try:
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.chmod(name, 0o644)
-        os.replace(name, target)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
 
 
 # ------------------------------------------------------------------------------------------- figures
