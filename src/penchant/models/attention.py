@@ -65,7 +65,11 @@ def _attend_groups(
         start, prefix_end = segment.start, segment.start + segment.prefix
         first_end = prefix_end + segment.rests[0]
         square = slice(start, first_end)
-        outputs.append(_attend(query, key, value, square, square, scaling, causal=True))
+        outputs.append(
+            scaled_dot_product_attention(
+                query[:, :, square], key[:, :, square], value[:, :, square], is_causal=True, scale=scaling
+            )
+        )
         cursor = first_end
         for rest in segment.rests[1:]:
             own = slice(cursor, cursor + rest)
@@ -78,21 +82,6 @@ def _attend_groups(
                     scaled_dot_product_attention(query[:, :, own], keys, values, attn_mask=mask, scale=scaling)
                 )
     return outputs
-
-
-def _attend(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    rows: slice,
-    columns: slice,
-    scale: float | None,
-    *,
-    causal: bool,
-) -> Tensor:
-    return scaled_dot_product_attention(
-        query[:, :, rows], key[:, :, columns], value[:, :, columns], is_causal=causal, scale=scale
-    )
 
 
 def _lower_right(queries: int, keys: int, device: torch.device) -> Tensor:

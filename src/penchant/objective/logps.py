@@ -69,7 +69,7 @@ def head_token_logps(
         weight: The head, shape (vocab, width).
         bias: The head's bias, shape (vocab,), or None.
         targets: Token ids, shape (rows,).
-        precision: What the products are computed in; they are summed in fp32.
+        precision: bf16 lets CUDA take bf16 factors; products are summed in fp32, and all is fp32 elsewhere.
     """
     return _HeadLogps.apply(hidden, weight, bias, targets, precision)  # type: ignore[return-value]
 
