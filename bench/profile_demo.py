@@ -22,7 +22,7 @@ import torch
 import transformers
 
 from penchant.data.house_style import house_style_file
-from penchant.objective import logps
+from penchant.objective import pair_model
 from penchant.objective.pair_model import PairModel
 from penchant.recipes import load_recipe
 from penchant.training import loop
@@ -77,8 +77,8 @@ def _by_part(steps: int) -> tuple[dict[str, float], list[dict[str, float]]]:
         (PairModel, "trunk", "frozen layers, once for reference and policy"),
         (PairModel, "forward", "trained layers, forward (reference and policy)"),
         (PairModel, "collate", "packing"),
-        (logps._HeadLogps, "forward", "head, forward"),
-        (logps._HeadLogps, "backward", "head, backward"),
+        (pair_model, "pair_losses_once", "head, forward and gradients"),
+        (pair_model, "token_logps", "head, scoring the reference"),
         (torch.Tensor, "backward", "trained layers, backward"),
         (loop, "_update", "clipping and AdamW"),
     )

@@ -124,6 +124,13 @@ class EngineConfig(Section):
     threads: int | None = Field(None, ge=1, description="CPU threads; null = all cores.")
     prefix_sharing: bool = Field(True, description="Compute the prompt once for chosen and rejected.")
     trunk_sharing: bool = Field(True, description="Run frozen lower layers once for policy and reference.")
+    attention: Literal["auto", "sdpa", "varlen", "flex"] = Field(
+        "auto", description="Kernel for shared prompts; auto = the fastest that passes a self-test on this device."
+    )
+    head_once: bool = Field(
+        True, description="Make the head's gradients in its forward pass, some pairs at a time."
+    )
+    last_layer_pruning: bool = Field(True, description="Let prompts serve the last layer as keys and values only.")
     trunk_cache_bytes: int = Field(
         1 << 30,
         ge=0,

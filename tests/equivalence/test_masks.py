@@ -134,13 +134,13 @@ def test_only_scored_positions_reach_the_head(monkeypatch: pytest.MonkeyPatch) -
     import penchant.objective.pair_model as module
 
     rows: list[int] = []
-    head = module.head_token_logps
+    head = module.token_logps
 
     def watched(hidden: torch.Tensor, *rest: object) -> torch.Tensor:
         rows.append(len(hidden))
         return head(hidden, *rest)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(module, "head_token_logps", watched)
+    monkeypatch.setattr(module, "token_logps", watched)
     model, groups = pair_model(tiny_llama()), masked_groups(6)
     score_groups(model, groups, micro_batch_tokens=10_000)
     assert rows == [int(flat_mask(groups).sum())]

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -74,6 +75,14 @@ def pair_group(pair: TokenizedPair) -> Group:
     return Group(pair.prompt_ids, (pair.chosen_ids, pair.rejected_ids), None if masks == (None, None) else masks)
 
 
+class GroupSize(NamedTuple):
+    """How much of a batch one group is: its scored tokens, its responses, its pairs."""
+
+    rows: int
+    sequences: int
+    pairs: int
+
+
 @dataclass(frozen=True)
 class Segment:
     """Where one group lies in the flat row: `[start, start + prefix)`, then its responses' rests."""
@@ -99,9 +108,14 @@ class PairBatch:
         position_ids: Position of each token in its own sequence, shape (rows, width).
         attention_mask: None when packed; otherwise 1 for tokens and 0 for padding, shape (rows, width).
         segments: The groups of the packed row; None when padded.
+        first_query: For each group of the packed row the first row that predicts a scored token: no row before it
+            is asked for anything but keys and values in the last layer. None when padded.
         predict_index: Flat index of the output that predicts each scored token, shape (scored,).
         target_ids: The scored tokens, shape (scored,).
         sequence_index: Which sequence each scored token belongs to, shape (scored,), not decreasing.
+        pairs: The sequences of each pair's chosen and rejected response, shape (pairs, 2); of groups that are no
+            pairs, shape (0, 2).
+        sizes: Of each group, on the host, so that nobody has to ask a device for them.
         num_sequences: Responses in the batch.
         num_tokens: Tokens fed, padding not counted.
     """
@@ -110,9 +124,12 @@ class PairBatch:
     position_ids: Tensor
     attention_mask: Tensor | None
     segments: tuple[Segment, ...] | None
+    first_query: tuple[int, ...] | None
     predict_index: Tensor
     target_ids: Tensor
     sequence_index: Tensor
+    pairs: Tensor
+    sizes: tuple[GroupSize, ...]
     num_sequences: int
     num_tokens: int
 
@@ -137,8 +154,10 @@ def pack_groups(groups: Sequence[Group]) -> PairBatch:
     positions: list[int] = []
     segments: list[Segment] = []
     predict: list[int] = []
+    first_query: list[int] = []
     for group in groups:
         fed = group.fed()
+        before = len(predict)
         shared = common_prefix_length(fed)
         start, cursor = len(ids), len(ids) + shared
         ids += fed[0][:shared]
@@ -151,11 +170,13 @@ def pack_groups(groups: Sequence[Group]) -> PairBatch:
             positions += range(shared, len(sequence))
             cursor += len(sequence) - shared
         segments.append(Segment(start, shared, tuple(len(sequence) - shared for sequence in fed)))
+        first_query.append(min(predict[before:], default=len(ids)))
     return PairBatch(
         input_ids=torch.tensor([ids]),
         position_ids=torch.tensor([positions]),
         attention_mask=None,
         segments=tuple(segments),
+        first_query=tuple(first_query),
         num_tokens=len(ids),
         **_scored(groups, predict),
     )
@@ -182,21 +203,26 @@ def pad_groups(groups: Sequence[Group], pad_id: int) -> PairBatch:
         position_ids=torch.arange(width).expand(len(rows), width).contiguous(),
         attention_mask=mask,
         segments=None,
+        first_query=None,
         num_tokens=int(mask.sum()),
         **_scored(groups, predict),
     )
 
 
 def _scored(groups: Sequence[Group], predict: list[int]) -> dict:
+    scored = [group.scored_places() for group in groups]
+    paired = all(len(group.responses) == 2 for group in groups)
     targets = [
         [response[place] for place in places]
-        for group in groups
-        for response, places in zip(group.responses, group.scored_places(), strict=True)
+        for group, all_places in zip(groups, scored, strict=True)
+        for response, places in zip(group.responses, all_places, strict=True)
     ]
     lengths = torch.tensor([len(tokens) for tokens in targets])
     return {
         "predict_index": torch.tensor(predict),
         "target_ids": torch.tensor([token for tokens in targets for token in tokens]),
         "sequence_index": torch.repeat_interleave(torch.arange(len(targets)), lengths),
+        "pairs": torch.arange(2 * len(groups) if paired else 0).reshape(-1, 2),
+        "sizes": tuple(GroupSize(sum(map(len, places)), len(places), int(paired)) for places in scored),
         "num_sequences": len(targets),
     }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 
@@ -33,16 +33,40 @@ def choose_precision(name: str, device: str) -> Precision:
     if name in ("fp32", "bf16"):
         return name
     if device == "cpu":
-        # AVX512-BF16 or AMX; elsewhere bf16 on a CPU is emulated and slower
+        # AVX512-BF16 or AMX; elsewhere there is nothing to gain
         return "bf16" if torch.cpu._is_avx512_bf16_supported() else "fp32"
     return "bf16" if device.startswith("cuda") and torch.cuda.is_bf16_supported() else "fp32"
 
 
 @contextlib.contextmanager
 def compute_in(precision: Precision, device: str) -> Iterator[None]:
-    """Run matrix products in `precision`; weights, residual stream, norms and softmax stay fp32."""
+    """Run matrix products in `precision`; weights, residual stream, norms and softmax stay fp32.
+
+    On a CPU oneDNN rounds the factors of an fp32 product to bf16 on its way in and sums in fp32, so tensors are
+    fp32 throughout: no casts, and one rounding less than autocast, whose results are bf16. There the backward pass
+    must run in this context too. Elsewhere autocast.
+    """
     if precision == "fp32":
         yield
-        return
-    with torch.autocast(device.split(":", maxsplit=1)[0], torch.bfloat16):
+    elif device.startswith("cpu"):
+        with _cpu_products("bf16"):
+            yield
+    else:
+        with torch.autocast(device.split(":", maxsplit=1)[0], torch.bfloat16):
+            yield
+
+
+def exact_products() -> contextlib.AbstractContextManager[None]:
+    """Take fp32 products as they are, also within `compute_in`: torch's attention on a CPU is slow in bf16."""
+    return _cpu_products("ieee")
+
+
+@contextlib.contextmanager
+def _cpu_products(kind: str) -> Iterator[None]:
+    products: Any = torch.backends.mkldnn
+    before = products.matmul.fp32_precision
+    products.matmul.fp32_precision = kind
+    try:
         yield
+    finally:
+        products.matmul.fp32_precision = before

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from penchant.config import ObjectiveConfig
+from penchant.objective.head import PairObjective
 from penchant.objective.logps import PairLogps
 
 
@@ -82,3 +83,18 @@ def pair_losses(config: ObjectiveConfig) -> Callable[[PairLogps, PairLogps | Non
         return dpo(policy, reference, beta=config.beta, label_smoothing=config.label_smoothing)
 
     return losses
+
+
+def pair_objective(config: ObjectiveConfig, reference: PairLogps | None, weights: Tensor) -> PairObjective:
+    """Return the configured loss as what is minimised over a micro-batch.
+
+    Args:
+        config: Which loss, and its options.
+        reference: Log-probabilities of the micro-batch's pairs; None where the loss needs none.
+        weights: Of each pair, shape (pairs,): one over the pairs of the whole step gives the step's mean loss,
+            however the step was split.
+    """
+    losses = pair_losses(config)
+    return PairObjective(
+        lambda policy, places: losses(policy, None if reference is None else reference.select(places)), weights
+    )

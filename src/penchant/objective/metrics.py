@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
 import torch
 from torch import Tensor
 
@@ -12,14 +10,14 @@ from penchant.objective.logps import PairLogps
 from penchant.objective.losses import margin
 
 
-@dataclass
 class StepSums:
-    """What a step adds up: float64 sums over pairs, and the pairs and tokens seen."""
+    """What a step adds up on its device, in float64 where there is any; adding never waits for the device."""
 
-    pairs: int = 0
-    tokens: int = 0
-    largest_reward: float = 0.0
-    sums: dict[str, float] = field(default_factory=dict)
+    def __init__(self) -> None:
+        self.pairs = 0
+        self.tokens = 0
+        self._sums: dict[str, Tensor] = {}
+        self._largest: Tensor | None = None
 
     def add(
         self,
@@ -33,8 +31,8 @@ class StepSums:
         """Add a micro-batch.
 
         Args:
-            losses: Shape (pairs,).
-            policy: Sums over each response, nats.
+            losses: Shape (pairs,), without gradient.
+            policy: Sums over each response, nats, without gradient.
             reference: Likewise; without it there are no rewards.
             config: Turns log-ratios into rewards: beta, and whether responses count by sum or by mean.
             tokens: Fed to the forward pass.
@@ -49,16 +47,27 @@ class StepSums:
             values |= {"rewards/chosen": chosen, "rewards/rejected": rejected}
             values["rewards/margins"] = beta * margin(policy, reference)
             values["rewards/accuracies"] = wins(values["rewards/margins"])
-            largest = torch.stack([chosen.abs().max(), rejected.abs().max()]).max()
-            self.largest_reward = max(self.largest_reward, float(largest.detach()))
+            largest = torch.cat([chosen, rejected]).abs().max()
+            self._largest = largest if self._largest is None else torch.maximum(self._largest, largest)
         for name, value in values.items():
-            self.sums[name] = self.sums.get(name, 0.0) + float(value.detach().double().sum())
+            total = (value if value.device.type == "mps" else value.double()).sum()
+            self._sums[name] = total if name not in self._sums else self._sums[name] + total
         self.pairs += len(losses)
         self.tokens += tokens
 
+    @property
+    def loss(self) -> Tensor:
+        """Sum of the losses so far, a scalar on the device."""
+        return self._sums["loss"]
+
     def means(self) -> dict[str, float]:
-        """Return the mean over pairs of everything added."""
-        return {name: value / self.pairs for name, value in self.sums.items()}
+        """Return the mean over pairs of everything added, in one transfer."""
+        values = torch.stack(list(self._sums.values())).tolist()
+        return {name: value / self.pairs for name, value in zip(self._sums, values, strict=True)}
+
+    def largest_reward(self) -> float:
+        """Return the largest reward of either response, without its sign; 0 without a reference."""
+        return 0.0 if self._largest is None else float(self._largest)
 
 
 def wins(margins: Tensor) -> Tensor:

@@ -1,27 +1,35 @@
-"""One module a micro-step: from a batch to the log-probability of every scored token."""
+"""One module a micro-step: from a batch to its loss, or to the log-probability of every scored token."""
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from penchant.batching.attention_plan import Block, blocks, query_rows
 from penchant.batching.pair_batch import Group, PairBatch, pack_groups, pad_groups
-from penchant.models.attention import PREFIX_ATTENTION
-from penchant.models.freeze import decoder, head
+from penchant.models.attention import Attend, packed_attention
+from penchant.models.freeze import decoder, head, layers
 from penchant.models.precision import Precision, compute_in
-from penchant.models.trunk import disable_dropout, split_decoder
-from penchant.objective.logps import head_token_logps
+from penchant.models.trunk import Part, disable_dropout, run_part, run_pruned_layer, split_decoder
+from penchant.objective.head import (
+    Head,
+    PairLosses,
+    PairObjective,
+    losses_by_autograd,
+    pair_losses_once,
+    token_logps,
+    token_logps_by_autograd,
+)
 
 
 class PairModel(nn.Module):
     """A policy that scores groups: frozen trunk, trained top, and head.
 
-    With `prefix_sharing` groups are packed, the prompt once, and the two halves of the decoder run one after the
+    With `prefix_sharing` groups are packed, the prompt once, and the parts of the decoder run one after the
     other. Without it every response is a sequence of its own through the model's plain forward: the slow twin,
     and the way for architectures whose attention cannot share a prefix.
 
@@ -31,6 +39,9 @@ class PairModel(nn.Module):
         prefix_sharing: Whether groups are packed.
         precision: What matrix products are computed in.
         pad_id: Fills the rows when groups are not packed.
+        head_once: Whether the head's gradients are made in its forward pass, some pairs at a time.
+        last_layer_pruning: Whether prompts serve the last layer as keys and values only.
+        attention: The kernel for packed rows: sdpa, varlen or flex.
     """
 
     def __init__(
@@ -41,6 +52,9 @@ class PairModel(nn.Module):
         prefix_sharing: bool,
         precision: Precision,
         pad_id: int,
+        head_once: bool = True,
+        last_layer_pruning: bool = True,
+        attention: str = "sdpa",
     ) -> None:
         super().__init__()
         disable_dropout(model)
@@ -48,9 +62,27 @@ class PairModel(nn.Module):
         self.precision: Precision = precision
         self.prefix_sharing = prefix_sharing
         self.pad_id = pad_id
+        self.attention = attention
+        self.head_once = head_once and prefix_sharing
         self.trunk_layers = trunk_layers if prefix_sharing else 0
-        # outside the module tree: both halves hold parameters that `model` already owns
-        self._halves = split_decoder(model, self.trunk_layers) if prefix_sharing else None
+        # outside the module tree: the parts hold parameters that `model` already owns
+        self._trunk: Part | None = None
+        self._top: list[Part] = []
+        self._pruned: Part | None = None
+        if prefix_sharing:
+            self._cut(last_layer_pruning)
+
+    def _cut(self, prune: bool) -> None:
+        count = len(layers(decoder(self.model)))
+        prune = prune and self.trunk_layers < count
+        cuts = [self.trunk_layers] * (self.trunk_layers > 0) + [count - 1] * (
+            prune and count - 1 > self.trunk_layers
+        )
+        parts = split_decoder(self.model, cuts)
+        self._trunk = parts.pop(0) if self.trunk_layers else None
+        # a part that embeds tokens cannot be pruned: it is the whole of a model of one layer
+        self._pruned = parts.pop() if prune and (parts[1:] or self._trunk) else None
+        self._top = parts
 
     @property
     def device(self) -> str:
@@ -65,35 +97,70 @@ class PairModel(nn.Module):
     @torch.no_grad()
     def trunk(self, batch: PairBatch) -> Tensor:
         """Return the frozen layers' outputs for a packed batch, shape (tokens, width), without gradient."""
-        return self._run(0, batch, input_ids=batch.input_ids)[0]
+        if self._trunk is None or batch.segments is None:
+            raise ValueError("this model has no frozen layers of its own")
+        attend = self._attend(batch, blocks(batch.segments))
+        with compute_in(self.precision, self.device):
+            return run_part(self._trunk, batch.input_ids, batch.position_ids, attend, embed=True)
 
-    def forward(self, batch: PairBatch, trunk_output: Tensor | None = None) -> Tensor:
-        """Return the log-probability of every scored token, nats, fp32, shape (scored,).
+    def forward(
+        self, batch: PairBatch, trunk_output: Tensor | None = None, objective: PairObjective | None = None
+    ) -> Any:
+        """Return the log-probability of every scored token, or with an objective the losses of the pairs.
 
         Args:
             batch: From `collate`.
             trunk_output: What `trunk` gave for it, when that is already known.
-        """
-        if self._halves is None:
-            return self._separate(batch)
-        if self.trunk_layers == 0:
-            hidden = self._run(1, batch, input_ids=batch.input_ids)
-        else:
-            lower = self.trunk(batch) if trunk_output is None else trunk_output
-            hidden = self._run(1, batch, inputs_embeds=lower[None])
-        layer = head(self.model)
-        rows = hidden[0].index_select(0, batch.predict_index)
-        return head_token_logps(rows, layer.weight, layer.bias, batch.target_ids, self.precision)
+            objective: What is to be minimised.
 
-    def _run(self, half: int, batch: PairBatch, **inputs: Tensor) -> Tensor:
-        part: Any = self._halves[half]  # type: ignore[index]
-        with _attention(part, self.model), compute_in(self.precision, self.device):
-            return part(
-                **inputs,
-                position_ids=batch.position_ids,
-                use_cache=False,
-                prefix_segments=batch.segments,
-            ).last_hidden_state
+        Returns:
+            Nats, fp32, shape (scored,); or `PairLosses`.
+        """
+        if not self.prefix_sharing:
+            logps = self._separate(batch)
+            return logps if objective is None else losses_by_autograd(logps, batch, objective)
+        hidden = self._scored_outputs(batch, trunk_output)
+        layer = head(self.model)
+        top = Head(layer.weight, layer.bias, self.precision)
+        if objective is not None and self.head_once:
+            return pair_losses_once(hidden, top, batch, objective)
+        if objective is None and not torch.is_grad_enabled():
+            return token_logps(hidden, top, batch.target_ids)
+        logps = token_logps_by_autograd(hidden, top, batch.target_ids)
+        return logps if objective is None else losses_by_autograd(logps, batch, objective)
+
+    def losses(self, batch: PairBatch, objective: PairObjective, trunk_output: Tensor | None = None) -> PairLosses:
+        """Return the losses of a micro-batch of pairs; `total` is to be differentiated in `compute_in`."""
+        return self(batch, trunk_output, objective)
+
+    def _scored_outputs(self, batch: PairBatch, trunk_output: Tensor | None) -> Tensor:
+        """Outputs of the final norm at the positions that predict a scored token, shape (scored, width)."""
+        if batch.segments is None:
+            raise ValueError("a padded batch was given to a model that shares prefixes")
+        attend = self._attend(batch, blocks(batch.segments))
+        rows, embed = batch.input_ids, True
+        if self._trunk is not None:
+            rows, embed = (self.trunk(batch) if trunk_output is None else trunk_output), False
+        with compute_in(self.precision, self.device):
+            for part in self._top:
+                rows, embed = run_part(part, rows, batch.position_ids, attend, embed=embed), False
+            if self._pruned is None:
+                return rows.index_select(0, batch.predict_index)
+            return self._pruned_outputs(batch, rows)
+
+    def _attend(self, batch: PairBatch, these: Sequence[Block]) -> Attend:
+        return packed_attention(self.attention, these, batch.num_tokens, self.device)
+
+    def _pruned_outputs(self, batch: PairBatch, rows: Tensor) -> Tensor:
+        wanted = blocks(batch.segments or (), batch.first_query)
+        asked = query_rows(wanted)
+        place = torch.full((batch.num_tokens,), -1)
+        place[asked] = torch.arange(len(asked))
+        others = (place < 0).nonzero().squeeze(-1)
+        moved = [tensor.to(self.device) for tensor in (asked, others, place)]
+        attend = self._attend(batch, wanted)
+        outputs = run_pruned_layer(self._pruned, rows, batch.position_ids, moved[0], moved[1], attend)  # type: ignore[arg-type]
+        return outputs.index_select(0, moved[2].index_select(0, batch.predict_index))
 
     def _separate(self, batch: PairBatch) -> Tensor:
         width = batch.input_ids.shape[1]
@@ -109,17 +176,3 @@ class PairModel(nn.Module):
             ).logits
         scores = logits[row, column - first].float()
         return torch.log_softmax(scores, dim=-1).gather(-1, batch.target_ids[:, None]).squeeze(-1)
-
-
-@contextlib.contextmanager
-def _attention(part: PreTrainedModel, model: PreTrainedModel) -> Iterator[None]:
-    """Let the layers attend over the packed row; afterwards the model is as it was, fit to generate."""
-    configs = {id(config): config for config in (part.config, decoder(model).config, model.config)}
-    before = {key: config._attn_implementation for key, config in configs.items()}
-    for config in configs.values():
-        config._attn_implementation = PREFIX_ATTENTION
-    try:
-        yield
-    finally:
-        for key, config in configs.items():
-            config._attn_implementation = before[key]

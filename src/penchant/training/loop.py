@@ -1,4 +1,4 @@
-"""The training loop. Read `_step` first: it is the whole of an optimizer step."""
+"""The training loop. Read `train` first: gradients, update, and what the step before came to."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,8 +15,9 @@ from penchant.batching.packing import in_last_epoch, split_by_tokens, step_indic
 from penchant.batching.pair_batch import pair_group
 from penchant.config import Config
 from penchant.errors import ModelError, NotFiniteError
-from penchant.objective.logps import PairLogps, pair_logps
-from penchant.objective.losses import LOSSES, pair_losses
+from penchant.models.precision import compute_in
+from penchant.objective.logps import PairLogps
+from penchant.objective.losses import LOSSES, pair_objective
 from penchant.objective.metrics import StepSums
 from penchant.objective.pair_model import PairModel
 from penchant.objective.score import TrunkCache, trunk_output
@@ -68,84 +70,100 @@ def make_optimizer(config: Config, model: PairModel) -> torch.optim.AdamW:
 
 
 def train(trainer: Trainer, on_step: Callable[[int, dict[str, float]], None]) -> None:
-    """Run all steps that are left; `on_step(steps_done, metrics)` is called after each.
+    """Run all steps that are left; `on_step(steps_done, metrics)` is called after each, before the next update.
 
     Raises:
         ModelError: The first loss is not what policy == reference must give.
         NotFiniteError: A loss or gradient is not finite; the weights are those of the step before.
     """
+    pending: _Update | None = None
     for step in range(trainer.start_step, trainer.total_steps):
-        on_step(step + 1, _step(trainer, step))
+        started = time.perf_counter()
+        sums = _gradients(trainer, step)
+        if pending is not None:  # by now the device has done it, and is busy with the gradients of this one
+            on_step(pending.step + 1, _read(trainer, pending))
+        if step == 0:
+            _check_first_loss(trainer.config, sums, trainer.model.precision)
+        pending = _update(trainer, step, sums, started)
+    if pending is not None:
+        on_step(pending.step + 1, _read(trainer, pending))
 
 
-def _step(trainer: Trainer, step: int) -> dict[str, float]:
+def _gradients(trainer: Trainer, step: int) -> StepSums:
+    """Add up the gradients of a step, micro-batch by micro-batch."""
     config, model = trainer.config, trainer.model
-    started = time.perf_counter()
     indices = step_indices(step, count=len(trainer.pairs), batch=config.train.batch_pairs, seed=config.train.seed)
     groups = [pair_group(trainer.pairs[index]) for index in indices]
-    losses_of = pair_losses(config.objective)
     sums = StepSums()
-    parts = split_by_tokens([group.num_packed_tokens for group in groups], config.engine.micro_batch_tokens)
-    for part in parts:
+    for part in split_by_tokens([group.num_packed_tokens for group in groups], config.engine.micro_batch_tokens):
         chunk = [indices[position] for position in part]
         batch = model.collate([groups[position] for position in part])
-        policy = pair_logps(model(batch, trunk_output(model, batch, chunk, trainer.trunk_cache)), batch)
-        reference = _select(trainer.reference, chunk, policy.chosen.device)
-        losses = losses_of(policy, reference)
-        (losses.sum() / len(indices)).backward()
-        sums.add(losses, policy, reference, config=config.objective, tokens=batch.num_tokens)
+        reference = _select(trainer.reference, chunk, model.device)
+        weights = torch.full((len(chunk),), 1 / len(indices), device=model.device)
+        objective = pair_objective(config.objective, reference, weights)
+        result = model.losses(batch, objective, trunk_output(model, batch, chunk, trainer.trunk_cache))
+        with compute_in(model.precision, model.device):
+            result.total.backward()
+        sums.add(result.losses, result.logps, reference, config=config.objective, tokens=batch.num_tokens)
         if in_last_epoch(
             step, steps=trainer.total_steps, count=len(trainer.pairs), batch=config.train.batch_pairs
         ):
             trainer.trunk_cache.drop(chunk)
-    if step == 0:
-        _check_first_loss(config, sums, model.precision)
-    rate = learning_rate(config.train, step, trainer.total_steps)
-    grad_norm = _update(trainer, rate, sums, step)
-    return {
-        "step": step + 1,
-        "epoch": (step + 1) * config.train.batch_pairs / len(trainer.pairs),
-        **sums.means(),
-        "grad_norm": grad_norm,
-        "learning_rate": rate,
-        "pairs": sums.pairs,
-        "tokens": sums.tokens,
-        "seconds": time.perf_counter() - started,
-        "peak_memory_bytes": peak_memory_bytes(model.device),
-    }
+    return sums
 
 
-def _update(trainer: Trainer, rate: float, sums: StepSums, step: int) -> float:
-    parameters = [parameter for group in trainer.optimizer.param_groups for parameter in group["params"]]
+@dataclass
+class _Update:
+    """An update that was asked for; whether it was refused stands on the device."""
+
+    step: int
+    sums: StepSums
+    rate: float
+    grad_norm: Tensor
+    refused: Tensor
+    seconds: float
+
+
+def _update(trainer: Trainer, step: int, sums: StepSums, started: float) -> _Update:
+    """Clip and update, or refuse both where something is not finite: decided on the device, not waited for."""
+    optimizer: Any = trainer.optimizer
+    gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+    grad_norm = torch.nn.utils.get_total_norm(gradients)
+    refused = (~(grad_norm + sums.loss).isfinite()).float()
     limit = trainer.config.train.clip_norm or math.inf
-    grad_norm = float(torch.nn.utils.clip_grad_norm_(parameters, limit))
-    if not (math.isfinite(grad_norm) and math.isfinite(sums.means()["loss"])):
+    # AdamW's own kernel divides by one and obeys the other, as torch's GradScaler has it do
+    optimizer.grad_scale, optimizer.found_inf = (grad_norm.float() / limit).clamp(min=1.0), refused
+    rate = learning_rate(trainer.config.train, step, trainer.total_steps)
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+    return _Update(step, sums, rate, grad_norm, refused, time.perf_counter() - started)
+
+
+def _read(trainer: Trainer, update: _Update) -> dict[str, float]:
+    means, grad_norm = update.sums.means(), float(update.grad_norm)
+    if bool(update.refused):
         raise NotFiniteError(
-            f"step {step + 1}: the loss is {sums.means()['loss']}, the gradient norm {grad_norm}",
+            f"step {update.step + 1}: the loss is {means['loss']}, the gradient norm {grad_norm}",
             fix="The weights are those of the step before. Lower train.learning_rate, or try "
             "--set engine.precision=fp32.",
         )
-    for group in trainer.optimizer.param_groups:
-        group["lr"] = rate
-    trainer.optimizer.step()
-    trainer.optimizer.zero_grad(set_to_none=True)
-    return grad_norm
+    return {
+        "step": update.step + 1,
+        "epoch": (update.step + 1) * trainer.config.train.batch_pairs / len(trainer.pairs),
+        **means,
+        "grad_norm": grad_norm,
+        "learning_rate": update.rate,
+        "pairs": update.sums.pairs,
+        "tokens": update.sums.tokens,
+        "seconds": update.seconds,
+        "peak_memory_bytes": peak_memory_bytes(trainer.model.device),
+    }
 
 
-def _select(reference: PairLogps | None, indices: list[int], device: torch.device) -> PairLogps | None:
-    if reference is None:
-        return None
-    rows = torch.tensor(indices)
-
-    def pick(values: Tensor) -> Tensor:
-        return values[rows].to(device)
-
-    return PairLogps(
-        pick(reference.chosen),
-        pick(reference.rejected),
-        pick(reference.chosen_tokens),
-        pick(reference.rejected_tokens),
-    )
+def _select(reference: PairLogps | None, indices: list[int], device: str) -> PairLogps | None:
+    return None if reference is None else reference.select(torch.tensor(indices), device)
 
 
 def _check_first_loss(config: Config, sums: StepSums, precision: str) -> None:
@@ -154,13 +172,14 @@ def _check_first_loss(config: Config, sums: StepSums, precision: str) -> None:
     if expected is None:
         return
     found, tolerance = sums.means()["loss"], _GATE_TOLERANCE[precision]
+    largest = sums.largest_reward()
     if not math.isfinite(found):
         return  # no matter of the reference: the update refuses it and says so
-    if abs(found - expected) <= tolerance and sums.largest_reward <= 10 * tolerance:
+    if abs(found - expected) <= tolerance and largest <= 10 * tolerance:
         return
     raise ModelError(
         f"the first loss is {found:.6f}, but policy and reference are one model, which gives {expected:.6f} "
-        f"(largest reward {sums.largest_reward:.2g}, tolerance {10 * tolerance:.0g})",
+        f"(largest reward {largest:.2g}, tolerance {10 * tolerance:.0g})",
         fix="Likely causes: a reference store of other weights or data (delete the run's reference folder), "
         "dropout that is still active, or an attention that does not fit this model "
         "(--set engine.prefix_sharing=false).",

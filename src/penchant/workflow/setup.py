@@ -13,15 +13,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from transformers import PreTrainedModel
 
 from penchant.config import Config, DataConfig, EngineConfig, build_config, read_yaml
 from penchant.data.ledger import FATES, Ledger
 from penchant.data.source import load_pairs
 from penchant.errors import DataError, UsageError
+from penchant.models.attention_check import choose_attention
 from penchant.models.bundled import cache_directory
 from penchant.models.capability import no_prefix_sharing_reason
 from penchant.models.load import LoadedModel
-from penchant.models.precision import choose_device, choose_precision
+from penchant.models.precision import Precision, choose_device, choose_precision
 from penchant.objective.pair_model import PairModel
 from penchant.tokens.chat import ChatFormat, tokenize_pair
 from penchant.tokens.store import Mapped, open_store
@@ -132,13 +134,34 @@ def scoring_model(
             fix="Remove engine.trunk_sharing, or set it to false.",
         )
     device = str(loaded.model.device)
+    precision = choose_precision(engine.precision, device)
     return PairModel(
         loaded.model,
         trunk_layers=trunk_layers if sharing and engine.trunk_sharing else 0,
         prefix_sharing=sharing,
-        precision=choose_precision(engine.precision, device),
+        precision=precision,
         pad_id=loaded.pad_id,
+        head_once=engine.head_once,
+        last_layer_pruning=engine.last_layer_pruning,
+        attention=_attention(loaded.model, engine, precision, reporter) if sharing else "sdpa",
     )
+
+
+def _attention(model: PreTrainedModel, engine: EngineConfig, precision: Precision, reporter: Reporter) -> str:
+    """The kernel for packed rows on this device; one line says why it is not the fastest."""
+    config: Any = model.config
+    heads = config.num_attention_heads
+    choice = choose_attention(
+        model.device,
+        torch.bfloat16 if precision == "bf16" else torch.float32,
+        heads,
+        getattr(config, "num_key_value_heads", None) or heads,
+        getattr(config, "head_dim", None) or config.hidden_size // heads,
+        asked=engine.attention,
+    )
+    if model.device.type == "cuda":
+        reporter.note(f"Attention: {choice.name} ({choice.reason})")
+    return choice.name
 
 
 def fingerprint(pairs: Sequence[TokenizedPair]) -> str:

@@ -112,7 +112,7 @@ def test_the_halves_replay_the_whole_decoder(name: str, lower: int) -> None:
     ids = torch.tensor([[5, 6, 7, 8]])
     with torch.no_grad():
         whole = decoder(model)(input_ids=ids, use_cache=False).last_hidden_state
-        bottom, top = split_decoder(model, lower)
+        bottom, top = (part.module for part in split_decoder(model, [lower]))
         middle = bottom(input_ids=ids, use_cache=False).last_hidden_state
         assert torch.equal(top(inputs_embeds=middle, use_cache=False).last_hidden_state, whole)
         assert torch.equal(decoder(model)(input_ids=ids, use_cache=False).last_hidden_state, whole)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -41,9 +42,9 @@ class Counted:
         self.calls = 0
         forward = PairModel.forward
 
-        def counting(model: PairModel, batch: PairBatch, trunk_output: Tensor | None = None) -> Tensor:
+        def counting(model: PairModel, batch: PairBatch, *rest: Any) -> Tensor:
             self.calls += 1
-            return forward(model, batch, trunk_output)
+            return forward(model, batch, *rest)
 
         monkeypatch.setattr(PairModel, "forward", counting)
 
