@@ -3,7 +3,7 @@
 import os
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -27,6 +27,7 @@ settings.register_profile("here", deadline=None)
 settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True)
 settings.load_profile("ci" if os.environ.get("CI") else "here")
 
+CACHE_OF_THE_USER = os.environ.get("PENCHANT_CACHE")
 LOOPBACK = ("127.", "::1", "localhost")
 
 
@@ -35,6 +36,27 @@ def pytest_runtest_setup() -> None:
     torch = sys.modules.get("torch")
     if torch is not None and torch.get_num_threads() != 1:
         torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def cache_of_the_module(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep what the fixtures of a module store out of the user's cache."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("PENCHANT_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(autouse=True)
+def cache_of_the_test(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Give every test a cache of its own, except the slow ones, which take the bundled model from the user's."""
+    if request.node.get_closest_marker("slow") is None:
+        monkeypatch.setenv("PENCHANT_CACHE", str(tmp_path_factory.mktemp("cache")))
+    elif CACHE_OF_THE_USER is None:
+        monkeypatch.delenv("PENCHANT_CACHE")
+    else:
+        monkeypatch.setenv("PENCHANT_CACHE", CACHE_OF_THE_USER)
 
 
 def _is_remote(host: object) -> bool:

@@ -134,7 +134,12 @@ class EngineConfig(Section):
     trunk_cache_bytes: int = Field(
         1 << 30,
         ge=0,
-        description="Memory for the outputs of frozen lower layers; beyond it they are recomputed.",
+        description="Memory for outputs of frozen lower layers that the disk did not take; beyond it: recomputed.",
+    )
+    trunk_cache_disk_bytes: int = Field(
+        8 << 30,  # sixteen thousand pairs of 215 tokens at a width of 576; never more than half of what is free
+        ge=0,
+        description="Disk for outputs of frozen lower layers, kept for later epochs and runs; 0 = none.",
     )
     micro_batch_tokens: int = Field(2048, ge=1, description="Most tokens in one forward and backward pass.")
 

@@ -25,7 +25,8 @@ from tests.tiny import (
 from penchant.batching.pair_batch import Group, pair_group
 from penchant.objective.logps import pair_logps
 from penchant.objective.reference import reference_logps
-from penchant.objective.score import TrunkCache, score_groups, score_pairs
+from penchant.objective.score import score_groups, score_pairs
+from penchant.objective.trunk_cache import TrunkCache
 from penchant.training.loop import Trainer, make_optimizer, train
 from penchant.types import TokenizedPair
 
@@ -152,17 +153,16 @@ def test_a_reference_store_is_found_again_for_the_same_mask_only(tmp_path: Path)
     rest = (False,) * (len(pairs[1].chosen_ids) - 1)
     assert rest
     pairs[1] = replace(pairs[1], chosen_scored=(True, *rest))
-    first = reference_logps(model, pairs, tmp_path, micro_batch_tokens=100)
-    calls: list[int] = []
-    again = reference_logps(model, pairs, tmp_path, micro_batch_tokens=100, on_pairs=calls.append)
-    assert not calls
-    assert torch.equal(first.chosen, again.chosen)
-    assert again.chosen_tokens.tolist() == [pair.num_scored[0] for pair in pairs]
+    first = reference_logps(model, pairs, tmp_path, micro_batch_tokens=100).logps
+    again = reference_logps(model, pairs, tmp_path, micro_batch_tokens=100)
+    assert (again.reused, again.scored) == (4, 0)
+    assert torch.equal(first.chosen, again.logps.chosen)
+    assert again.logps.chosen_tokens.tolist() == [pair.num_scored[0] for pair in pairs]
     pairs[1] = replace(pairs[1], chosen_scored=(*rest, True))
-    changed = reference_logps(model, pairs, tmp_path, micro_batch_tokens=100, on_pairs=calls.append)
-    assert calls
-    assert float(changed.chosen[1]) != float(first.chosen[1])
-    assert torch.allclose(changed.chosen[[0, 2, 3]], first.chosen[[0, 2, 3]], rtol=1e-5)
+    changed = reference_logps(model, pairs, tmp_path, micro_batch_tokens=100)
+    assert (changed.reused, changed.scored) == (3, 1)
+    assert float(changed.logps.chosen[1]) != float(first.chosen[1])
+    assert torch.equal(changed.logps.chosen[[0, 2, 3]], first.chosen[[0, 2, 3]])
 
 
 @pytest.mark.parametrize("loss", ["dpo", "sft"])

@@ -29,7 +29,8 @@ from penchant.errors import Stopped
 from penchant.models.freeze import choose_trainable
 from penchant.models.load import load_model
 from penchant.objective.reference import reference_logps
-from penchant.objective.score import TrunkCache, score_pairs
+from penchant.objective.score import score_pairs
+from penchant.objective.trunk_cache import TrunkCache
 from penchant.tokens.chat import tokenize_pair
 from penchant.training.loop import Trainer, make_optimizer, train
 from penchant.training.schedule import learning_rate
@@ -60,7 +61,7 @@ def trained(
     scorer = pair_model(model, trunk_layers=part.frozen_layers if trunk else 0, prefix_sharing=sharing)
     cache = TrunkCache(cache_bytes)
     tokens = config.engine.micro_batch_tokens
-    reference = reference_logps(scorer, pairs, folder, micro_batch_tokens=tokens, trunk_cache=cache)
+    reference = reference_logps(scorer, pairs, folder, micro_batch_tokens=tokens, trunk_cache=cache).logps
     assert (len(cache) == len(pairs)) is (scorer.trunk_layers > 0 and cache_bytes >= 1 << 20)
     lines: list[dict[str, float]] = []
     trainer = Trainer(config, scorer, pairs, reference, make_optimizer(config, scorer), cache)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
 from tests.tiny import (
     pair_model,
     pair_rows,
@@ -18,10 +18,13 @@ from tests.tiny import (
     write_rows,
 )
 
+import penchant.objective.reference as reference_module
 from penchant.errors import DataError, ModelError, NotFiniteError, PenchantError, UsageError
+from penchant.models.bundled import cache_directory
 from penchant.models.freeze import choose_trainable
 from penchant.objective.reference import reference_logps
-from penchant.objective.score import TrunkCache
+from penchant.objective.shards import read_shard, write_shard
+from penchant.objective.trunk_cache import TrunkCache
 from penchant.training.loop import Trainer, make_optimizer, train
 from penchant.workflow.train import train_run
 
@@ -131,7 +134,7 @@ def test_an_update_that_is_not_finite_changes_no_weight(tmp_path: Path) -> None:
     model = tiny_llama()
     choose_trainable(model, None)
     scorer = pair_model(model)
-    reference = reference_logps(scorer, pairs, tmp_path, micro_batch_tokens=256)
+    reference = reference_logps(scorer, pairs, tmp_path, micro_batch_tokens=256).logps
     optimizer = make_optimizer(config, scorer)
     trainer = Trainer(config, scorer, pairs, reference, optimizer, TrunkCache(0))
     kept: dict[str, torch.Tensor] = {}
@@ -164,14 +167,18 @@ def other_values(how: str, values: torch.Tensor, lengths: torch.Tensor) -> torch
 
 
 @pytest.mark.parametrize("how", ["shuffled", "a nat a token", "a nat a response"])
-def test_a_reference_of_other_values_stops_at_step_one(tmp_path: Path, source: Path, data: Path, how: str) -> None:
+def test_a_reference_of_other_values_stops_at_step_one(
+    tmp_path: Path, source: Path, data: Path, how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The key fits and the values do not. With a nat on every response only the rewards tell."""
     config = tiny_config(source, train={"max_steps": 2})
     run = train_run(config, data, tmp_path / "run").run
-    store = run / "reference" / "token_logps.safetensors"
-    tensors = load_file(store)
-    changed = other_values(how, tensors["token_logps"], tensors["lengths"])
-    save_file({**tensors, "token_logps": changed.contiguous()}, store)
+    (path,) = cache_directory().glob("reference/*/*")
+    shard = read_shard(path, path.parent.name)
+    path.unlink()
+    changed = other_values(how, shard.token_logps, shard.lengths.flatten().long())
+    write_shard(path.parent, replace(shard, token_logps=changed))
+    monkeypatch.setattr(reference_module, "_FP32_TOLERANCE", 1e9)  # the spot check would have caught it
     (run / "metrics.jsonl").unlink()
     with pytest.raises(ModelError) as caught:
         train_run(config, data, run)

@@ -23,7 +23,6 @@ from tests.tiny import (
     loaded,
     pair_model,
     pair_rows,
-    random_pairs,
     save_tiny,
     step_metrics,
     tiny_config,
@@ -35,7 +34,6 @@ from penchant.config import Config
 from penchant.errors import DiskError, Stopped
 from penchant.models.freeze import choose_trainable
 from penchant.models.save import save_model
-from penchant.objective.reference import reference_logps
 from penchant.training.checkpoint import newest_checkpoint, save_checkpoint
 from penchant.training.loop import make_optimizer
 from penchant.workflow.reporter import Advance, Reporter
@@ -114,8 +112,8 @@ def test_a_stop_after_the_last_step_finishes_the_run(tmp_path: Path, config: Con
     assert (tmp_path / "run" / "model" / "model.safetensors").is_file()
 
 
-def test_a_stop_while_the_reference_is_scored_leaves_no_store(tmp_path: Path, config: Config, data: Path) -> None:
-    """Half a reference is none; the same command starts again without --resume."""
+def test_a_stop_while_the_reference_is_scored_is_no_run(tmp_path: Path, config: Config, data: Path) -> None:
+    """The run names no reference yet; the same command starts again without --resume."""
     stopper = Stopper()
     stopper.requested = True
     run = tmp_path / "run"
@@ -206,20 +204,6 @@ def test_a_model_that_does_not_fit_is_not_there(tmp_path: Path, how: str) -> Non
     with FULL[how](), pytest.raises(DiskError):
         save_model(loaded(tiny_llama()), tmp_path / "model", card="")
     assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.parametrize("how", FULL)
-def test_a_reference_that_does_not_fit_is_no_store(tmp_path: Path, how: str) -> None:
-    """The next run scores it anew and gets the same numbers."""
-    model, pairs = pair_model(tiny_llama()), random_pairs(40)
-    with FULL[how](), pytest.raises(DiskError):
-        reference_logps(model, pairs, tmp_path / "a", micro_batch_tokens=256)
-    assert not (tmp_path / "a" / "store.json").exists()
-    again = reference_logps(model, pairs, tmp_path / "a", micro_batch_tokens=256)
-    assert (
-        again.chosen.tolist()
-        == reference_logps(model, pairs, tmp_path / "b", micro_batch_tokens=256).chosen.tolist()
-    )
 
 
 def test_a_run_on_a_disk_that_fills_up(tmp_path: Path, source: Path, data: Path) -> None:

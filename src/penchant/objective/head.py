@@ -75,19 +75,21 @@ class PairLosses:
 
 
 @torch.no_grad()
-def token_logps(hidden: Tensor, head: Head, targets: Tensor) -> Tensor:
-    """Return the log-probability of each target, nats, fp32, shape (rows,), without gradient.
+def token_logps(hidden: Tensor, head: Head, batch: PairBatch) -> Tensor:
+    """Return the log-probability of each scored token, nats, fp32, shape (scored,), without gradient.
+
+    The rows share products exactly as in `pair_losses_once`, so both give the same bits.
 
     Args:
-        hidden: Outputs of the final norm, shape (rows, width).
+        hidden: Outputs of the final norm for the scored tokens, shape (scored, width).
         head: The head.
-        targets: Token ids, shape (rows,).
+        batch: Whose tokens they are.
     """
     products = _Products(head)
     found = [hidden.new_empty(0, dtype=head.weight.dtype)]
-    for start in range(0, len(targets), head.block_rows):
-        rows = slice(start, start + head.block_rows)
-        found.append(_softmax_in_place(products.scores(hidden[rows]), targets[rows]))
+    for block in _blocks(batch, head.block_rows):
+        for rows in block.parts(head.block_rows):
+            found.append(_softmax_in_place(products.scores(hidden[rows]), batch.target_ids[rows]))
     return torch.cat(found)
 
 
@@ -239,10 +241,7 @@ class _Walk:
         )
 
     def _block(self, block: _Block) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
-        parts = [
-            slice(at, min(at + self.most, block.rows.stop))
-            for at in range(block.rows.start, block.rows.stop, self.most)
-        ]
+        parts = block.parts(self.most)
         probabilities = self.hidden[:0]
         logps: list[Tensor] = []
         for rows in parts:
@@ -293,6 +292,11 @@ class _Block:
     rows: slice
     sequences: slice
     pairs: slice
+
+    def parts(self, most: int) -> list[slice]:
+        """Return its rows in parts of at most `most`."""
+        starts = range(self.rows.start, self.rows.stop, most)
+        return [slice(start, min(start + most, self.rows.stop)) for start in starts]
 
 
 def _blocks(batch: PairBatch, most: int) -> Iterator[_Block]:

@@ -63,6 +63,7 @@ class PairModel(nn.Module):
         self.prefix_sharing = prefix_sharing
         self.pad_id = pad_id
         self.attention = attention
+        self.last_layer_pruning = last_layer_pruning
         self.head_once = head_once and prefix_sharing
         self.trunk_layers = trunk_layers if prefix_sharing else 0
         # outside the module tree: the parts hold parameters that `model` already owns
@@ -70,11 +71,11 @@ class PairModel(nn.Module):
         self._top: list[Part] = []
         self._pruned: Part | None = None
         if prefix_sharing:
-            self._cut(last_layer_pruning)
+            self._cut()
 
-    def _cut(self, prune: bool) -> None:
+    def _cut(self) -> None:
         count = len(layers(decoder(self.model)))
-        prune = prune and self.trunk_layers < count
+        prune = self.last_layer_pruning and self.trunk_layers < count
         cuts = [self.trunk_layers] * (self.trunk_layers > 0) + [count - 1] * (
             prune and count - 1 > self.trunk_layers
         )
@@ -125,7 +126,7 @@ class PairModel(nn.Module):
         if objective is not None and self.head_once:
             return pair_losses_once(hidden, top, batch, objective)
         if objective is None and not torch.is_grad_enabled():
-            return token_logps(hidden, top, batch.target_ids)
+            return token_logps(hidden, top, batch)
         logps = token_logps_by_autograd(hidden, top, batch.target_ids)
         return logps if objective is None else losses_by_autograd(logps, batch, objective)
 

@@ -1,30 +1,88 @@
 """The reference's log-probabilities: scored once by the untouched policy, stored by token, reused.
 
-The store is named by its content: the digest of the weights, every token id, and how it was computed. Beta,
-learning rate, loss and the order of the pairs are no part of the name, so a change of these reuses it, and a
-change of anything that it depends on cannot.
+A pair's log-probabilities lie in a store that all runs share, see `penchant.objective.content_address` for what
+names the store and the pair. Pairs that are there are taken from it, the others are scored and added: another
+beta, learning rate, loss, order, subset or superset of pairs scores only what nobody scored before.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
+import heapq
 from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from penchant.batching.packing import split_by_tokens
 from penchant.batching.pair_batch import pair_group
-from penchant.data.atomic import disk_errors, write_text
 from penchant.models.digest import weights_digest
+from penchant.objective.content_address import pair_keys, reference_facts, store_name
 from penchant.objective.logps import PairLogps
 from penchant.objective.pair_model import PairModel
-from penchant.objective.score import TrunkCache, score_groups, summed
-from penchant.tokens.store import Mapped
+from penchant.objective.shards import Shard, ShardFolder
+from penchant.objective.trunk_cache import TrunkCache, trunk_output
 from penchant.types import TokenizedPair
+
+FLUSH_PAIRS = 2048  # in a shard: of a hundred thousand pairs a kill loses at most these
+SPOT_CHECK_PAIRS = 2  # taken from the store that are scored again, to prove that the store is this model's
+
+# How far a stored sum may lie from the same pair scored alone. In fp32 only the order of additions differs.
+_FP32_TOLERANCE = 1e-4  # of the sum, and of one nat where the sum is less
+# In bf16 each factor is rounded to 8 binary digits, off by up to 2^-9 of itself, and differently among other rows.
+# Scores of the vocabulary are of size 10 to 30, so a token's log-probability, a difference of two of them, is off
+# by about 16 x 2^-8 = 1/16 nat. Errors of T tokens are independent and add up to sqrt(T) / 16; four times that is
+# practically never exceeded (SmolLM2-135M, 48 responses: a third of it at most), while another model's sums differ
+# by a share of T.
+_BF16_TOKEN_NATS = 4 / 16
+
+
+@dataclass(frozen=True)
+class SpotCheck:
+    """How the check of a store went.
+
+    Attributes:
+        pairs: How many pairs were scored again.
+        largest_difference: Between a stored and a new sum of a response, as a share of what is allowed.
+        passed: Whether every difference was allowed.
+    """
+
+    pairs: int
+    largest_difference: float
+    passed: bool
+
+
+@dataclass(frozen=True)
+class Reference:
+    """The reference's log-probabilities, and where they came from.
+
+    Attributes:
+        logps: Of the pairs, in their order; NaN with no token for a pair that was not asked for.
+        folder: The store.
+        reused: Pairs taken from the store.
+        scored: Pairs that were scored; a content that stands twice is scored once (in fp32).
+        spot_check: None when nothing was taken from the store.
+    """
+
+    logps: PairLogps
+    folder: Path
+    reused: int
+    scored: int
+    spot_check: SpotCheck | None
+
+    def facts(self) -> dict[str, Any]:
+        """Return where the log-probabilities came from, as plain data."""
+        check = asdict(self.spot_check) if self.spot_check else None
+        return {
+            "store": self.folder.name,
+            "folder": str(self.folder),
+            "reused": self.reused,
+            "scored": self.scored,
+            "spot_check": check,
+        }
 
 
 def reference_logps(
@@ -33,85 +91,170 @@ def reference_logps(
     folder: Path,
     *,
     micro_batch_tokens: int,
+    weights: str | None = None,
     chunks: Sequence[Sequence[int]] | None = None,
+    keys: dict[int, bytes] | None = None,
     trunk_cache: TrunkCache | None = None,
     on_pairs: Callable[[int], None] | None = None,
-) -> PairLogps:
-    """Return the reference's log-probabilities of pairs, from the store in `folder` or scored and stored there.
+    note: Callable[[str], None] | None = None,
+) -> Reference:
+    """Return the reference's log-probabilities of pairs, from the stores in `folder` or scored and stored there.
 
     Must be called before the first update: then the policy is the reference.
 
     Args:
         model: The untouched policy.
         pairs: What is scored.
-        folder: Where the store is.
+        folder: Where the stores are; each model, precision and layout has one of its own.
         micro_batch_tokens: Most tokens in one forward pass.
+        weights: Digest of the model's weights, when it is already known.
         chunks: Which pairs are scored, and which share a pass; all by default. Given the micro-batches of the
             first epoch, policy and reference are computed in the same layout, so they agree to the last bit
             before the first update.
+        keys: What `pair_keys` gives for the chunks, when it is already known.
         trunk_cache: Filled on the way, if given.
-        on_pairs: Told how many pairs were done.
+        on_pairs: Told how many pairs were done: first those of the store, then pass by pass. When it raises, what
+            was scored until then is stored.
+        note: Hears one line about whatever of the store could not be used.
     """
-    wanted = set(range(len(pairs))) if chunks is None else {index for chunk in chunks for index in chunk}
-    key = store_key(model, pairs, chunks or ())
-    stored = _read(folder, key, [pair if index in wanted else None for index, pair in enumerate(pairs)])
-    if stored is not None:
-        return summed(stored)
-    scores = score_groups(
-        model,
-        Mapped(pair_group, pairs),  # all at once, those of a hundred thousand pairs would take a gigabyte
-        micro_batch_tokens=micro_batch_tokens,
-        chunks=chunks,
-        trunk_cache=trunk_cache,
-        on_groups=on_pairs,
-    )
-    _write(folder, key, scores)
-    return summed(scores)
+    if chunks is None:
+        lengths = [pair_group(pair).num_packed_tokens for pair in pairs]
+        chunks = split_by_tokens(lengths, micro_batch_tokens)
+    keys = pair_keys(pairs, chunks, model.precision) if keys is None else keys
+    name = store_name(reference_facts(model, weights or weights_digest(model.model)))
+    shards = ShardFolder(folder / name, note or (lambda _: None))
+    table = _Table(len(pairs), keys)
+    for shard in shards.read():
+        table.fill(shard)
+    reused, check = table.filled, None
+    if reused:
+        check = _spot_check(model, pairs, table, micro_batch_tokens)
+        if not check.passed:
+            shards.note(
+                f"Reference store: {reused} stored pairs are discarded and scored again; {check.pairs} of them, "
+                f"scored again, differ by up to {check.largest_difference:.3g} times what rounding explains."
+            )
+            shards.discard()
+            table, reused = _Table(len(pairs), keys), 0
+    if on_pairs and reused:
+        on_pairs(reused)
+    cache = TrunkCache(0) if trunk_cache is None else trunk_cache  # an empty cache is false
+    _score_missing(model, pairs, chunks, table, shards, cache, on_pairs)
+    return Reference(table.logps(), shards.folder, reused, table.filled - reused, check)
 
 
-def store_key(model: PairModel, pairs: Sequence[TokenizedPair], chunks: Sequence[Sequence[int]] = ()) -> str:
-    """Return the name of a store: weights x token ids x masks x precision x layout.
+class _Table:
+    """Sums and counts of all pairs, filled by key."""
 
-    In bf16 rounding depends on which pairs share a pass, so there the chunks are part of the name too.
-    """
-    digest = hashlib.sha256(weights_digest(model.model).encode())
-    layout = "packed" if model.prefix_sharing else "separate"
-    digest.update(f"{model.precision} {layout} {model.device.split(':')[0]}\n".encode())
-    if model.precision == "bf16":
-        digest.update(json.dumps([list(chunk) for chunk in chunks]).encode())
-    for pair in pairs:
-        digest.update(json.dumps(pair.scored_content).encode())
-    return digest.hexdigest()
+    def __init__(self, count: int, keys: dict[int, bytes]) -> None:
+        self.sums = torch.full((count, 2), float("nan"))
+        self.counts = torch.zeros(count, 2)
+        self.keys = keys
+        self.missing: dict[bytes, list[int]] = {}
+        for index, key in keys.items():
+            self.missing.setdefault(key, []).append(index)
+        self.filled = 0
+
+    def fill(self, shard: Shard) -> int:
+        """Take what is still missing; return how many pairs that gave."""
+        rows: list[int] = []
+        indices: list[int] = []
+        for row, key in enumerate(map(bytes, shard.keys.numpy())):
+            places = self.missing.pop(key, ())
+            indices += places
+            rows += [row] * len(places)
+        if indices:
+            self.sums[indices] = shard.sums()[rows]
+            self.counts[indices] = shard.lengths[rows].float()
+        self.filled += len(indices)
+        return len(indices)
+
+    def logps(self) -> PairLogps:
+        """Return it as pair sums."""
+        (chosen, rejected), (chosen_tokens, rejected_tokens) = self.sums.unbind(1), self.counts.unbind(1)
+        return PairLogps(chosen, rejected, chosen_tokens, rejected_tokens)
 
 
-def _write(folder: Path, key: str, scores: Sequence[Sequence[Tensor]]) -> None:
-    flat = torch.cat([tokens for row in scores for tokens in row])
-    lengths = torch.tensor([[len(tokens) for tokens in row] or [0, 0] for row in scores]).flatten()
-    with disk_errors(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "store.json").unlink(missing_ok=True)  # an older key must never name newer values
-        unfinished = folder / ".token_logps.safetensors"
-        save_file({"token_logps": flat, "lengths": lengths}, unfinished)
-        unfinished.replace(folder / "token_logps.safetensors")
-    # written last: a store without its key is not a store
-    write_text(folder / "store.json", json.dumps({"key": key, "pairs": len(scores)}, indent=1) + "\n")
-
-
-def _read(folder: Path, key: str, pairs: Sequence[TokenizedPair | None]) -> list[list[Tensor]] | None:
-    """The stored scores of the pairs that are not None, or None unless the store is whole and holds them all."""
+@torch.no_grad()
+def _score_missing(
+    model: PairModel,
+    pairs: Sequence[TokenizedPair],
+    chunks: Sequence[Sequence[int]],
+    table: _Table,
+    shards: ShardFolder,
+    cache: TrunkCache,
+    on_pairs: Callable[[int], None] | None,
+) -> None:
+    scored: list[Shard] = []
     try:
-        meta = json.loads((folder / "store.json").read_text(encoding="utf-8"))
-        if meta.get("key") != key:
-            return None
-        tensors = load_file(folder / "token_logps.safetensors")
-    except (OSError, ValueError, SafetensorError):
-        return None
-    lengths = tensors["lengths"].reshape(-1, 2).tolist()
-    flat = tensors["token_logps"]
-    held = [[*pair.num_scored] if pair else None for pair in pairs]
-    if len(lengths) != len(pairs) or sum(map(sum, lengths)) != len(flat):
-        return None
-    if any(want is not None and want != have for want, have in zip(held, lengths, strict=True)):
-        return None
-    parts = flat.split([count for row in lengths for count in row])
-    return [[*parts[2 * index : 2 * index + 2]] if sum(row) else [] for index, row in enumerate(lengths)]
+        for chunk in chunks:
+            part = _missing_of(chunk, table)
+            if not part:
+                continue
+            scored.append(_score(model, pairs, part, table.keys, cache))
+            done = table.fill(scored[-1])
+            if on_pairs:
+                on_pairs(done)
+            if sum(len(shard.keys) for shard in scored) >= FLUSH_PAIRS:
+                shards.append(_joined(scored))
+                scored = []
+    finally:  # also when someone stops: nothing that was scored is lost
+        if scored:
+            shards.append(_joined(scored))
+
+
+def _missing_of(chunk: Sequence[int], table: _Table) -> list[int]:
+    """What of a chunk is to be scored: one index a key. In bf16 all or nothing, since keys cover the company."""
+    first = {table.keys[index]: index for index in reversed(chunk) if table.keys[index] in table.missing}
+    return [index for index in chunk if first.get(table.keys[index]) == index]
+
+
+def _score(
+    model: PairModel,
+    pairs: Sequence[TokenizedPair],
+    chunk: Sequence[int],
+    keys: dict[int, bytes],
+    cache: TrunkCache,
+) -> Shard:
+    batch = model.collate([pair_group(pairs[index]) for index in chunk])
+    token_logps = model(batch, trunk_output(model, batch, chunk, cache)).float().cpu()
+    counts = torch.bincount(batch.sequence_index.cpu(), minlength=batch.num_sequences)
+    return Shard(_key_tensor(chunk, keys), counts.int().reshape(-1, 2), token_logps)
+
+
+def _key_tensor(indices: Sequence[int], keys: dict[int, bytes]) -> Tensor:
+    flat = bytearray(b"".join(keys[index] for index in indices))
+    return torch.frombuffer(flat, dtype=torch.uint8).reshape(len(indices), -1)
+
+
+def _joined(shards: Sequence[Shard]) -> Shard:
+    return Shard(*(torch.cat([getattr(shard, name) for shard in shards]) for name in vars(shards[0])))
+
+
+@torch.no_grad()
+def _spot_check(
+    model: PairModel, pairs: Sequence[TokenizedPair], table: _Table, micro_batch_tokens: int
+) -> SpotCheck:
+    """Score a few of the pairs that the store gave, without any cache, and compare."""
+    known = (index for index, key in table.keys.items() if key not in table.missing)
+    drawn = heapq.nsmallest(
+        SPOT_CHECK_PAIRS, known, key=lambda index: hashlib.sha256(b"spot check" + table.keys[index]).digest()
+    )
+    parts = split_by_tokens([pair_group(pairs[index]).num_packed_tokens for index in drawn], micro_batch_tokens)
+    differences = [
+        _difference(_score(model, pairs, chunk, table.keys, TrunkCache(0)), table.sums[chunk], model.precision)
+        for chunk in ([drawn[place] for place in part] for part in parts)
+    ]
+    largest = max(differences)
+    return SpotCheck(len(drawn), largest, largest <= 1)
+
+
+def _difference(shard: Shard, stored: Tensor, precision: str) -> float:
+    """Largest difference of a response's sum as a share of what is allowed; infinite when one is no number."""
+    new = shard.sums()
+    allowed = _FP32_TOLERANCE * new.abs().clamp(min=1)
+    if precision == "bf16":
+        allowed = _BF16_TOKEN_NATS * shard.lengths.clamp(min=1).sqrt()
+    same = (new == stored) | (new.isnan() & stored.isnan())  # a poisoned model's sums are no numbers, rightly
+    shares = ((new - stored).abs() / allowed).masked_fill(same, 0)
+    return float(shares.nan_to_num(nan=float("inf"), posinf=float("inf")).max())

@@ -8,67 +8,12 @@ import torch
 from torch import Tensor
 
 from penchant.batching.packing import split_by_tokens
-from penchant.batching.pair_batch import Group, PairBatch, pair_group
+from penchant.batching.pair_batch import Group, pair_group
 from penchant.objective.logps import PairLogps
 from penchant.objective.pair_model import PairModel
+from penchant.objective.trunk_cache import TrunkCache, trunk_output
 from penchant.tokens.store import Mapped
 from penchant.types import TokenizedPair
-
-
-class TrunkCache:
-    """Outputs of the frozen layers by pair, kept in memory up to a budget; what does not fit is recomputed.
-
-    Args:
-        max_bytes: The budget.
-    """
-
-    def __init__(self, max_bytes: int) -> None:
-        self.max_bytes = max_bytes
-        self.held_bytes = 0
-        self._outputs: dict[int, Tensor] = {}
-
-    def __len__(self) -> int:
-        return len(self._outputs)
-
-    def keep(self, index: int, output: Tensor) -> None:
-        """Keep the output of pair `index`, shape (tokens, width), if there is room."""
-        if index not in self._outputs and self.held_bytes + output.nbytes <= self.max_bytes:
-            self._outputs[index] = output.clone()
-            self.held_bytes += output.nbytes
-
-    def get(self, indices: Sequence[int]) -> Tensor | None:
-        """Return the outputs of some pairs one after the other, or None unless all are there."""
-        if not self._outputs or any(index not in self._outputs for index in indices):
-            return None
-        return torch.cat([self._outputs[index] for index in indices])
-
-    def drop(self, indices: Sequence[int]) -> None:
-        """Let go of outputs that nobody will ask for again."""
-        for index in indices:
-            output = self._outputs.pop(index, None)
-            self.held_bytes -= 0 if output is None else output.nbytes
-
-
-def trunk_output(model: PairModel, batch: PairBatch, indices: Sequence[int], cache: TrunkCache) -> Tensor | None:
-    """Return the frozen layers' outputs for a batch, from the cache or computed and kept there.
-
-    Args:
-        model: Its trunk.
-        batch: Packed pairs.
-        indices: Which pairs they are.
-        cache: Where outputs are kept as long as there is room.
-
-    Returns None for a model that has no frozen layers of its own.
-    """
-    if model.trunk_layers == 0 or batch.segments is None:
-        return None
-    known = cache.get(indices)
-    if known is not None:
-        return known
-    output = model.trunk(batch)
-    for index, segment in zip(indices, batch.segments, strict=True):
-        cache.keep(index, output[segment.start : segment.start + segment.length])
-    return output
 
 
 @torch.no_grad()

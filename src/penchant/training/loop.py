@@ -20,7 +20,7 @@ from penchant.objective.logps import PairLogps
 from penchant.objective.losses import LOSSES, pair_objective
 from penchant.objective.metrics import StepSums
 from penchant.objective.pair_model import PairModel
-from penchant.objective.score import TrunkCache, trunk_output
+from penchant.objective.trunk_cache import TrunkCache, trunk_output
 from penchant.training.schedule import learning_rate, total_steps
 from penchant.training.telemetry import peak_memory_bytes
 from penchant.types import TokenizedPair

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 import time
@@ -14,18 +15,22 @@ import yaml
 
 from penchant.batching.packing import first_epoch_chunks
 from penchant.batching.pair_batch import pair_group
-from penchant.config import Config
+from penchant.config import Config, EngineConfig
 from penchant.data.atomic import disk_errors, write_json, write_text
 from penchant.errors import DiskError, Stopped, UsageError
+from penchant.models.bundled import cache_directory
 from penchant.models.digest import weights_digest
 from penchant.models.freeze import TrainablePart, choose_trainable
 from penchant.models.load import load_model
 from penchant.models.precision import choose_device
 from penchant.models.save import save_model
+from penchant.objective.content_address import pair_keys, store_name, trunk_facts
+from penchant.objective.logps import PairLogps
 from penchant.objective.losses import LOSSES
 from penchant.objective.pair_model import PairModel
 from penchant.objective.reference import reference_logps
-from penchant.objective.score import TrunkCache
+from penchant.objective.trunk_cache import TrunkCache
+from penchant.objective.trunk_store import TrunkStore
 from penchant.training.checkpoint import check_identity, load_checkpoint, newest_checkpoint, save_checkpoint
 from penchant.training.loop import Trainer, make_optimizer, train
 from penchant.training.schedule import total_steps
@@ -53,7 +58,7 @@ class TrainResult:
         run: The run directory.
         pairs: Training pairs that were seen.
         steps: Optimizer steps.
-        reference_seconds: Spent scoring the reference.
+        reference_seconds: Spent before the first step: opening the stores, scoring the reference.
         train_seconds: Spent in optimizer steps, scoring the reference included.
         first: Metrics of the first step.
         last: Metrics of the last step.
@@ -122,11 +127,16 @@ def train_run(
         trunk_layers=part.frozen_layers,
         reporter=reporter,
     )
-    trainer, seconds = _trainer(config, model, tokenized, out, reporter, stopper)
-    if checkpoint:
-        trainer.start_step = load_checkpoint(checkpoint, model.model, trainer.optimizer, identity)
-        reporter.note(f"Resumed after step {trainer.start_step} ({checkpoint})")
-    lines, step_seconds = _run_steps(trainer, out, identity, reporter, stopper)
+    started = time.perf_counter()
+    layout = _layout(config, model, tokenized)
+    with contextlib.closing(_trunk_cache(config.engine, model, layout, reporter)) as cache:
+        reference = _reference(config, model, tokenized, layout, cache, identity, out, reporter, stopper)
+        seconds = time.perf_counter() - started
+        trainer = Trainer(config, model, tokenized, reference, make_optimizer(config, model), cache)
+        if checkpoint:
+            trainer.start_step = load_checkpoint(checkpoint, model.model, trainer.optimizer, identity)
+            reporter.note(f"Resumed after step {trainer.start_step} ({checkpoint})")
+        lines, step_seconds = _run_steps(trainer, out, identity, reporter, stopper)
     save_model(loaded, out / "model", card=_card(config, trainer.total_steps))
     seen = min(len(tokenized), trainer.total_steps * config.train.batch_pairs)
     result = TrainResult(out, seen, trainer.total_steps, seconds, seconds + step_seconds, lines[0], lines[-1])
@@ -170,39 +180,70 @@ def _write_config(out: Path, config: Config, data: str) -> None:
     write_text(out / "config.yaml", yaml.safe_dump(values, sort_keys=False, allow_unicode=True))
 
 
-def _trainer(
+@dataclass(frozen=True)
+class _Layout:
+    """Which pairs share a pass in the first epoch, and the key of each pair in the stores."""
+
+    chunks: list[list[int]]
+    keys: dict[int, bytes]
+
+
+def _layout(config: Config, model: PairModel, pairs: Sequence[TokenizedPair]) -> _Layout:
+    chunks = first_epoch_chunks(
+        [pair_group(pair).num_packed_tokens for pair in pairs],
+        steps=total_steps(config.train, len(pairs)),
+        batch=config.train.batch_pairs,
+        max_tokens=config.engine.micro_batch_tokens,
+        seed=config.train.seed,
+    )
+    return _Layout(chunks, pair_keys(pairs, chunks, model.precision))
+
+
+def _trunk_cache(engine: EngineConfig, model: PairModel, layout: _Layout, reporter: Reporter) -> TrunkCache:
+    """A cache in memory and, on a CPU, on disk: an accelerator computes these as fast as a disk reads them."""
+    if model.trunk_layers == 0:
+        return TrunkCache(0)
+    if engine.trunk_cache_disk_bytes == 0 or not model.device.startswith("cpu"):
+        return TrunkCache(engine.trunk_cache_bytes)
+    store = TrunkStore(
+        cache_directory() / "trunk",
+        store_name(trunk_facts(model)),
+        keys=layout.keys,
+        max_bytes=engine.trunk_cache_disk_bytes,
+        note=reporter.note,
+    )
+    return TrunkCache(engine.trunk_cache_bytes, store)
+
+
+def _reference(
     config: Config,
     model: PairModel,
     pairs: Sequence[TokenizedPair],
+    layout: _Layout,
+    cache: TrunkCache,
+    identity: dict[str, Any],
     out: Path,
     reporter: Reporter,
     stopper: Stopper,
-) -> tuple[Trainer, float]:
-    """The trainer, its reference scored, and the seconds that took."""
-    cache = TrunkCache(config.engine.trunk_cache_bytes if model.trunk_layers else 0)
-    reference = None
-    started = time.perf_counter()
-    if LOSSES[config.objective.loss].needs_reference:
-        steps = total_steps(config.train, len(pairs))
-        seen = min(len(pairs), steps * config.train.batch_pairs)
-        with stoppable_progress(reporter, stopper, "Scoring the reference", seen) as scored:
-            reference = reference_logps(
-                model,
-                pairs,
-                out / "reference",
-                micro_batch_tokens=config.engine.micro_batch_tokens,
-                chunks=first_epoch_chunks(
-                    [pair_group(pair).num_packed_tokens for pair in pairs],
-                    steps=steps,
-                    batch=config.train.batch_pairs,
-                    max_tokens=config.engine.micro_batch_tokens,
-                    seed=config.train.seed,
-                ),
-                trunk_cache=cache,
-                on_pairs=scored,
-            )
-    seconds = time.perf_counter() - started
-    return Trainer(config, model, pairs, reference, make_optimizer(config, model), cache), seconds
+) -> PairLogps | None:
+    """The reference's log-probabilities, if the loss needs them; the run directory says where they are from."""
+    if not LOSSES[config.objective.loss].needs_reference:
+        return None
+    with stoppable_progress(reporter, stopper, "Scoring the reference", len(layout.keys)) as scored:
+        reference = reference_logps(
+            model,
+            pairs,
+            cache_directory() / "reference",
+            micro_batch_tokens=config.engine.micro_batch_tokens,
+            weights=identity["model"],
+            chunks=layout.chunks,
+            keys=layout.keys,
+            trunk_cache=cache,
+            on_pairs=scored,
+            note=reporter.note,
+        )
+    write_json(out / "reference" / "store.json", reference.facts())
+    return reference.logps
 
 
 def _run_steps(

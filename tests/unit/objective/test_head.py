@@ -21,7 +21,7 @@ from penchant.objective.head import (
     pair_losses_once,
     token_logps,
 )
-from penchant.objective.logps import PairLogps
+from penchant.objective.logps import PairLogps, pair_logps
 from penchant.objective.losses import pair_objective
 
 WIDTH, VOCAB = 8, 23
@@ -68,7 +68,7 @@ def test_values_are_those_of_log_softmax(monkeypatch: pytest.MonkeyPatch, bias: 
     """For any number of rows in a block, the last block full or not, with and without a bias."""
     blocks_of(monkeypatch, rows)
     tensors = parts(bias=bias)
-    found = token_logps(tensors[0], as_head(tensors), BATCH.target_ids)
+    found = token_logps(tensors[0], as_head(tensors), BATCH)
     assert found.grad_fn is None
     assert torch.allclose(found, plain(tensors, BATCH.target_ids), rtol=1e-5, atol=1e-6)
 
@@ -76,7 +76,7 @@ def test_values_are_those_of_log_softmax(monkeypatch: pytest.MonkeyPatch, bias: 
 def test_a_token_that_is_all_but_impossible_keeps_its_value() -> None:
     """Its probability is zero in fp32; its log-probability is not infinite."""
     head = Head(torch.tensor([[300.0], [0.0], [-300.0]]), None, "fp32")
-    found = token_logps(torch.ones(2, 1), head, torch.tensor([2, 0]))
+    found = token_logps(torch.ones(2, 1), head, pack_groups([Group((1,), ((2,), (0,)))]))
     assert found.tolist() == [-600.0, 0.0]
 
 
@@ -141,6 +141,20 @@ def test_only_what_needs_a_gradient_gets_one(frozen: int) -> None:
     tensors[frozen].requires_grad_(False)
     pair_losses_once(tensors[0], as_head(tensors), BATCH, objective()).total.backward()
     assert [tensor.grad is None for tensor in tensors] == [index == frozen for index in range(3)]
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("rows", [4, 512])
+def test_scoring_and_training_give_the_same_bits(
+    monkeypatch: pytest.MonkeyPatch, rows: int, precision: str
+) -> None:
+    """So that the first loss is ln 2 exactly, also where rounding depends on what shares a product."""
+    blocks_of(monkeypatch, rows)
+    tensors = parts(bias=True)
+    scored = pair_logps(token_logps(tensors[0], as_head(tensors, precision), BATCH), BATCH)
+    trained = pair_losses_once(tensors[0], as_head(tensors, precision), BATCH, objective()).logps
+    assert torch.equal(scored.chosen, trained.chosen)
+    assert torch.equal(scored.rejected, trained.rejected)
 
 
 def test_without_gradients_none_are_made(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,100 @@
+"""Outputs of the frozen layers, computed once a pair: kept on disk for later epochs and runs, or in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from penchant.batching.pair_batch import PairBatch
+from penchant.objective.pair_model import PairModel
+from penchant.objective.trunk_store import TrunkStore
+
+
+class TrunkCache:
+    """Outputs of the frozen layers by pair; what fits neither on disk nor in memory is recomputed.
+
+    What the disk took is not held in memory too: reading it takes well under a hundredth of the time of the layers
+    above, and the memory is worth more.
+
+    Args:
+        max_bytes: The budget in memory, for what the disk did not take.
+        store: The disk, if there is one.
+    """
+
+    def __init__(self, max_bytes: int, store: TrunkStore | None = None) -> None:
+        self.max_bytes = max_bytes
+        self.held_bytes = 0
+        self._outputs: dict[int, Tensor] = {}
+        self._store = store
+
+    def __len__(self) -> int:
+        return len(self._outputs) + (len(self._store) if self._store else 0)
+
+    def __contains__(self, index: int) -> bool:
+        return index in self._outputs or (self._store is not None and index in self._store)
+
+    def keep(self, index: int, output: Tensor) -> None:
+        """Keep the output of pair `index`, shape (tokens, width), if there is room."""
+        if index in self or (self._store is not None and self._store.write(index, output)):
+            return
+        if self.held_bytes + output.nbytes <= self.max_bytes:
+            self._outputs[index] = output.clone()
+            self.held_bytes += output.nbytes
+
+    def get(self, indices: Sequence[int]) -> Tensor | None:
+        """Return the outputs of some pairs one after the other, or None unless all are there."""
+        if not indices or any(index not in self for index in indices):
+            return None
+        parts = [self.one(index) for index in indices]
+        whole = [part for part in parts if part is not None]
+        return torch.cat(whole) if len(whole) == len(parts) else None  # one was damaged on disk
+
+    def one(self, index: int) -> Tensor | None:
+        """Return the output of a pair, or None when it is not there."""
+        if index in self._outputs or self._store is None:
+            return self._outputs.get(index)
+        return self._store.read(index)
+
+    def drop(self, indices: Sequence[int]) -> None:
+        """Let the memory of outputs go that this run will not ask for again; on disk they stay for the next."""
+        for index in indices:
+            output = self._outputs.pop(index, None)
+            self.held_bytes -= 0 if output is None else output.nbytes
+
+    def close(self) -> None:
+        """Let everything go, and close the files of the store."""
+        self._outputs.clear()
+        self.held_bytes = 0
+        if self._store is not None:
+            self._store.close()
+
+
+def trunk_output(model: PairModel, batch: PairBatch, indices: Sequence[int], cache: TrunkCache) -> Tensor | None:
+    """Return the frozen layers' outputs for a batch, from the cache or computed and kept there.
+
+    A pair that was kept once has the kept output from then on, to the last bit, whichever pairs share its batch.
+
+    Args:
+        model: Its trunk.
+        batch: Packed pairs.
+        indices: Which pairs they are.
+        cache: Where outputs are kept as long as there is room.
+
+    Returns None for a model that has no frozen layers of its own.
+    """
+    if model.trunk_layers == 0 or batch.segments is None:
+        return None
+    known = cache.get(indices)
+    if known is not None:
+        return known
+    output = model.trunk(batch)
+    for index, segment in zip(indices, batch.segments, strict=True):
+        rows = output[segment.start : segment.start + segment.length]
+        kept = cache.one(index)
+        if kept is None:
+            cache.keep(index, rows)
+        else:
+            rows.copy_(kept)
+    return output
