@@ -3,14 +3,16 @@
 VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+BENCH_STAMP := $(VENV)/.installed-bench
 PYTEST_FLAGS ?=
+BENCH_FLAGS ?=
 
 PIP := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt
 # With -q pip hides its progress bar too: for a person the largest download shows it, for a log file nothing does.
 QUIET_IN_A_LOG := $(shell test -t 2 || echo -q)
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo test slow gpu check lint format wheel clean
+.PHONY: help env demo test slow gpu bench check lint format wheel clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s%s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -54,6 +56,15 @@ slow: env ## run the tests that need minutes or the bundled model
 
 gpu: env ## run the tests that need a CUDA device
 	$(BIN)/python -m pytest -m gpu $(PYTEST_FLAGS)
+
+bench: $(BENCH_STAMP) ## compare with TRL's DPOTrainer side by side (half an hour; BENCH_FLAGS="--cases ...")
+	$(BIN)/python -m bench.peers $(BENCH_FLAGS)
+	$(BIN)/python -m bench.render
+
+# TRL and peft serve the comparison only, so `make env` leaves them out.
+$(BENCH_STAMP): $(STAMP)
+	@$(PIP) -q --no-build-isolation -e ".[bench]"
+	@touch $@
 
 check: lint test ## formatting, lint, types and tests
 
