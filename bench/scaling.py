@@ -23,8 +23,12 @@ from bench.rows import MIXES, Lengths, write_made_up
 from bench.work import Work
 from transformers import AutoTokenizer
 
+from penchant.batching.pair_batch import Group, pack_groups
+from penchant.config import ObjectiveConfig
 from penchant.models.load import resolve_model
-from penchant.objective.logps import head_token_logps
+from penchant.objective.head import Head, pair_losses_once
+from penchant.objective.logps import PairLogps
+from penchant.objective.losses import pair_objective
 from penchant.tokens.chat import chat_format
 
 PAIRS = (32, 64, 128)
@@ -79,11 +83,18 @@ def _head(rows: int, repeats: int) -> float:
     hidden = torch.randn(rows, _WIDTH, requires_grad=True)
     # scores of unit size: with larger ones most probabilities underflow, and denormal numbers are far slower
     weight = (torch.randn(_VOCABULARY, _WIDTH) * _WIDTH**-0.5).requires_grad_()
-    targets = torch.randint(_VOCABULARY, (rows,))
+    ids = torch.randint(_VOCABULARY, (rows,)).tolist()
+    groups = [
+        Group((0,), (tuple(ids[at : at + 64]), tuple(ids[at + 64 : at + 128]))) for at in range(0, rows, 128)
+    ]
+    batch, count = pack_groups(groups), len(groups)
+    reference = PairLogps(*(torch.full((count,), -600.0) for _ in range(2)), *torch.full((2, count), 64.0))
+    config = ObjectiveConfig()  # type: ignore[call-arg]
+    objective = pair_objective(config, reference, torch.full((count,), 1 / count))
     seconds = []
     for _ in range(2 * repeats + 1):
         started = time.perf_counter()
-        head_token_logps(hidden, weight, None, targets, "fp32").sum().backward()
+        pair_losses_once(hidden, Head(weight, None, "fp32"), batch, objective).total.backward()
         seconds.append(time.perf_counter() - started)
         hidden.grad = weight.grad = None
     return median(seconds[1:])
