@@ -29,7 +29,7 @@ from typing import Any
 
 from bench.flops import read_sizes, useful
 from bench.rows import MIXES, write_made_up, write_real
-from bench.work import LEARNING_RATES, Work, expected_digests, has_lora, write_ids
+from bench.work import LEARNING_RATES, Work, expected_digests, write_ids
 from transformers import AutoTokenizer
 
 from penchant.models.load import resolve_model
@@ -117,10 +117,7 @@ def _chosen_cases(options: argparse.Namespace) -> list[str]:
     chosen = [case for case in dict.fromkeys(known) if any(fnmatch(case, pattern) for pattern in options.cases)]
     if not chosen:
         raise SystemExit(f"no such case; there are: {' '.join(dict.fromkeys(known))}")
-    without = [case for case in chosen if case.split("/")[1] == "lora" and not has_lora()]
-    for case in without:
-        print(f"Skipped: {case}, since this Penchant has no LoRA (model.lora_rank).")
-    return [case for case in chosen if case not in without]
+    return chosen
 
 
 def _prepare(name: str, options: argparse.Namespace, folder: Path, model: str) -> Case:

@@ -17,7 +17,7 @@ from typing import Any
 from bench.rows import MAX_TOKENS
 
 from penchant.batching.packing import epoch_order
-from penchant.config import Config, ModelConfig, build_config
+from penchant.config import Config, build_config
 from penchant.types import TokenizedPair
 
 BETA = 0.1
@@ -81,11 +81,6 @@ class Work:
                 "engine": {"device": "cpu", "precision": self.dtype},
             }
         )
-
-
-def has_lora() -> bool:
-    """Return whether this Penchant trains LoRA adapters."""
-    return "lora_rank" in ModelConfig.model_fields
 
 
 def write_ids(path: Path, pairs: Sequence[TokenizedPair]) -> None:

@@ -38,6 +38,16 @@ class ModelConfig(Section):
     last_layers: int | None = Field(
         None, ge=0, description="Train only this many upper layers, the final norm and the head; null = all."
     )
+    lora_rank: int | None = Field(
+        None, ge=1, description="Train adapters of this rank in the linear layers instead of weights; null = none."
+    )
+    lora_alpha: float = Field(32.0, gt=0, description="Adapters are added lora_alpha / lora_rank times.")
+
+    @model_validator(mode="after")
+    def _no_inert_alpha(self) -> ModelConfig:
+        if self.lora_rank is None and self.lora_alpha != ModelConfig.model_fields["lora_alpha"].default:
+            raise ValueError("model.lora_alpha is not used without model.lora_rank; remove it, or set a rank.")
+        return self
 
 
 class DataConfig(Section):

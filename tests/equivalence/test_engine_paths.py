@@ -6,14 +6,16 @@ import pytest
 import torch
 from tests.tiny import FAMILIES, PAD, largest_difference, random_groups, tiny_family
 
+from penchant.batching.pair_batch import Group
 from penchant.config import ObjectiveConfig
 from penchant.models import attention
 from penchant.models.freeze import choose_trainable
 from penchant.models.precision import compute_in
-from penchant.objective.head import PairLosses
+from penchant.objective.head import PairLosses, PairObjective
 from penchant.objective.logps import PairLogps
 from penchant.objective.losses import pair_objective
 from penchant.objective.pair_model import PairModel
+from penchant.objective.trunk_cache import TrunkCache, trunk_output
 
 SHARED = tuple(name for name in FAMILIES if not name.startswith("Gemma"))
 GROUPS = random_groups(7, seed=4)
@@ -113,3 +115,59 @@ def test_bf16_is_no_worse_than_the_plain_bf16_path(last_layers: int | None) -> N
     assert error(ours)[0] <= error(plain)[0]
     assert error(ours)[1] <= error(plain)[1]
     assert error(plain)[0] > 0
+
+
+def test_pairs_of_one_prompt_cost_its_tokens_once() -> None:
+    """Three pairs of one prompt, two of which share a response: the same losses and gradients as each alone."""
+    model = tiny_family("Llama")
+    prompt = (5, 6, 7, 8, 9)
+    groups = [
+        Group(prompt, ((10, 11, 2), (12, 2))),
+        Group((5, 6), ((7, 2), (8, 2))),
+        Group(prompt, ((10, 11, 2), (13, 14, 15, 2))),
+        Group(prompt, ((16, 2), (10, 17, 2))),
+    ]
+    scorer = PairModel(model, trunk_layers=0, prefix_sharing=True, precision="fp32", pad_id=PAD)
+    together = scorer.collate(groups)
+    # the prompt once, then what five different responses are fed beyond what they share
+    assert together.num_tokens == (5 + 2 + 1 + 3 + 1 + 2) + (2 + 1 + 1)
+    objective = pair_objective(
+        ObjectiveConfig(),  # type: ignore[call-arg]
+        PairLogps(*torch.full((2, 4), -9.0), *torch.ones(2, 4)),
+        torch.tensor([0.1, 0.2, 0.3, 0.4]),
+    )
+    result = scorer.losses(together, objective)
+    result.total.backward()
+    found = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+    model.zero_grad(set_to_none=True)
+    for place, group in enumerate(groups):
+        alone = PairObjective(
+            lambda policy, places, shift=place: objective.losses_of(policy, places + shift),
+            objective.weights[[place]],
+        )
+        one = scorer.losses(scorer.collate([group]), alone)
+        one.total.backward()
+        assert float(one.losses) == pytest.approx(float(result.losses[place]), rel=1e-5)
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None
+        assert largest_difference(found[name], parameter.grad) <= GRADIENTS
+
+
+def test_the_trunk_of_a_shared_prompt_is_kept_by_pair() -> None:
+    """Kept from a row that two pairs shared, given back to rows in which each is alone; and back."""
+    model = tiny_family("Llama")
+    prompt = (5, 6, 7)
+    groups = [Group(prompt, ((10, 11, 2), (12, 2))), Group(prompt, ((10, 13, 2), (14, 2)))]
+    scorer = PairModel(model, trunk_layers=1, prefix_sharing=True, precision="fp32", pad_id=PAD)
+    both, apart = scorer.collate(groups), [scorer.collate([group]) for group in groups]
+    for first, second in (([both], apart), (apart, [both])):
+        cache = TrunkCache(1 << 20)
+        for batches, computed in ((first, True), (second, False)):
+            at = 0
+            for batch in batches:
+                indices = list(range(at, at + len(batch.sizes)))
+                at = indices[-1] + 1
+                assert (cache.one(indices[0]) is None) is computed
+                output = trunk_output(scorer, batch, indices, cache)
+                assert output is not None
+                assert largest_difference(output, scorer.trunk(batch)) <= 1e-6

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import random
 from dataclasses import replace
 
 import pytest
@@ -97,22 +98,42 @@ def test_both_layouts_score_exactly_the_responses(these: list[Group]) -> None:
         assert positions == [len(p) - 1 + index for p, response in told for index in range(len(response))]
 
 
-@given(many_groups)
-def test_a_packed_row_holds_every_prefix_once_and_no_padding(these: list[Group]) -> None:
-    """Segments tile the row, and each spells the fed sequences back."""
+@given(many_groups, st.lists(st.integers(0, 3), max_size=4))
+def test_a_packed_row_holds_every_prompt_once_and_no_padding(these: list[Group], again: list[int]) -> None:
+    """Segments tile the row, one a prompt; and each group finds the tokens that it is fed in the row."""
+    these = [
+        *these,
+        *(these[place % len(these)] for place in again),
+    ]  # whole groups come again
     batch = pack_groups(these)
     assert batch.segments is not None
-    row, cursor = batch.input_ids[0].tolist(), 0
-    for group, segment in zip(these, batch.segments, strict=True):
-        assert segment.start == cursor
-        assert segment.prefix == common_prefix_length(group.fed())
-        assert segment.length == group.num_packed_tokens
-        prefix = row[cursor : cursor + segment.prefix]
-        cursor += segment.prefix
-        for fed, rest in zip(group.fed(), segment.rests, strict=True):
-            assert tuple(prefix + row[cursor : cursor + rest]) == fed
-            cursor += rest
-    assert cursor == len(row) == batch.num_tokens
+    assert batch.group_rows is not None
+    assert len(batch.segments) == len({group.prompt_ids for group in these})
+    row = batch.input_ids[0]
+    ends = [segment.start + segment.length for segment in batch.segments]
+    assert [segment.start for segment in batch.segments] == [0, *ends[:-1]]
+    assert ends[-1] == len(row) == batch.num_tokens
+    assert batch.num_tokens <= sum(group.num_packed_tokens for group in these)
+    for group, rows in zip(these, batch.group_rows, strict=True):
+        shared = common_prefix_length(group.fed())
+        own = [*group.fed()[0][:shared], *(token for fed in group.fed() for token in fed[shared:])]
+        assert row[rows].tolist() == own
+        assert batch.position_ids[0, rows].tolist() == [
+            *range(shared),
+            *(place for fed in group.fed() for place in range(shared, len(fed))),
+        ]
+
+
+@settings(max_examples=30)
+@given(many_groups, st.lists(st.integers(0, 3), min_size=1, max_size=3), st.randoms(use_true_random=False))
+def test_prompts_shared_by_pairs_change_no_number(
+    these: list[Group], again: list[int], coin: random.Random
+) -> None:
+    """Each group's values are those that it has alone, wherever the others of its prompt stand."""
+    packed, _ = tiny_model()
+    these = [*these, *(replace(these[at % len(these)], responses=((4, 5), (END,))) for at in again)]
+    coin.shuffle(these)
+    assert_close(scores(packed, these), torch.cat([scores(packed, [group]) for group in these]))
 
 
 texts = st.text(st.characters(codec="utf-8", exclude_characters="\x00"), min_size=1, max_size=20)

@@ -3,9 +3,10 @@
 A group is a prompt with n responses: two for a pair, one for a likelihood term. Two layouts hold the same
 groups and give the same numbers:
 
-* `pack_groups`: one flat row of tokens, each group as `[prefix | rest of response 1 | ... | rest of response n]`
-  with the prefix once and no padding. The prefix is the longest common prefix of the final ids, and is layout
-  only: a token that all responses begin with is scored for each of them.
+* `pack_groups`: one flat row of tokens, each prompt as `[prefix | rest of response 1 | ... | rest of response n]`
+  with the prefix once and no padding, the responses of all groups of that prompt among them. The prefix is the
+  longest common prefix of the final ids, and is layout only: a token that all responses begin with is scored for
+  each of them.
 * `pad_groups`: every prompt + response as a row of its own, padded at the right: the slow twin, and what models
   get whose attention cannot share a prefix.
 
@@ -107,9 +108,11 @@ class PairBatch:
         input_ids: Shape (rows, width); one row when packed.
         position_ids: Position of each token in its own sequence, shape (rows, width).
         attention_mask: None when packed; otherwise 1 for tokens and 0 for padding, shape (rows, width).
-        segments: The groups of the packed row; None when padded.
-        first_query: For each group of the packed row the first row that predicts a scored token: no row before it
+        segments: The prompts of the packed row, each with all its responses; None when padded.
+        first_query: For each segment the first row that predicts a scored token: no row before it
             is asked for anything but keys and values in the last layer. None when padded.
+        group_rows: For each group the rows that it would have in a packed row of its own, in that order; None when
+            padded.
         predict_index: Flat index of the output that predicts each scored token, shape (scored,).
         target_ids: The scored tokens, shape (scored,).
         sequence_index: Which sequence each scored token belongs to, shape (scored,), not decreasing.
@@ -125,6 +128,7 @@ class PairBatch:
     attention_mask: Tensor | None
     segments: tuple[Segment, ...] | None
     first_query: tuple[int, ...] | None
+    group_rows: tuple[slice | Tensor, ...] | None
     predict_index: Tensor
     target_ids: Tensor
     sequence_index: Tensor
@@ -149,37 +153,100 @@ def common_prefix_length(sequences: Sequence[Sequence[int]]) -> int:
 
 
 def pack_groups(groups: Sequence[Group]) -> PairBatch:
-    """Return the prefix-shared layout of the groups: one row, every prefix once, no padding."""
-    ids: list[int] = []
-    positions: list[int] = []
-    segments: list[Segment] = []
-    predict: list[int] = []
-    first_query: list[int] = []
-    for group in groups:
-        fed = group.fed()
-        before = len(predict)
-        shared = common_prefix_length(fed)
-        start, cursor = len(ids), len(ids) + shared
-        ids += fed[0][:shared]
-        positions += range(shared)
-        first = len(group.prompt_ids) - 1  # the prompt's last token predicts the response's first
-        for sequence, places in zip(fed, group.scored_places(), strict=True):
-            for position in (first + place for place in places):
-                predict.append(start + position if position < shared else cursor + position - shared)
-            ids += sequence[shared:]
-            positions += range(shared, len(sequence))
-            cursor += len(sequence) - shared
-        segments.append(Segment(start, shared, tuple(len(sequence) - shared for sequence in fed)))
-        first_query.append(min(predict[before:], default=len(ids)))
+    """Return the prefix-shared layout of the groups: one row, every prompt and response once, no padding.
+
+    Groups of one prompt share a segment, wherever they stand; what is scored stays in the order of the groups.
+    """
+    row = _Row([], [], [])
+    fed = [group.fed() for group in groups]
+    places: list[list[_Place]] = [[] for _ in groups]
+    clusters = _by_prompt(groups)
+    for members in clusters:
+        for number, found in zip(members, row.append([fed[number] for number in members]), strict=True):
+            places[number] = found
+    predict = [_predicting_rows(group, found) for group, found in zip(groups, places, strict=True)]
+    ends = [segment.start + segment.length for segment in row.segments]
+    firsts = [
+        min([end, *(rows[0] for number in members for rows in predict[number] if rows)])
+        for members, end in zip(clusters, ends, strict=True)
+    ]
+    shared = {number for members in clusters if len(members) > 1 for number in members}
     return PairBatch(
-        input_ids=torch.tensor([ids]),
-        position_ids=torch.tensor([positions]),
+        input_ids=torch.tensor([row.ids]),
+        position_ids=torch.tensor([row.positions]),
         attention_mask=None,
-        segments=tuple(segments),
-        first_query=tuple(first_query),
-        num_tokens=len(ids),
-        **_scored(groups, predict),
+        segments=tuple(row.segments),
+        first_query=tuple(firsts),
+        group_rows=tuple(
+            _own_rows(fed[number], found) if number in shared else _whole(fed[number], found)
+            for number, found in enumerate(places)
+        ),
+        num_tokens=len(row.ids),
+        **_scored(groups, [place for rows_of_group in predict for rows in rows_of_group for place in rows]),
     )
+
+
+class _Place(NamedTuple):
+    """Where a sequence lies: its first `shared` tokens from row `start` on, the others from row `rest` on."""
+
+    start: int
+    shared: int
+    rest: int
+
+    def row(self, position: int) -> int:
+        return self.start + position if position < self.shared else self.rest + position - self.shared
+
+
+class _Row(NamedTuple):
+    """A packed row as it grows."""
+
+    ids: list[int]
+    positions: list[int]
+    segments: list[Segment]
+
+    def append(self, groups: Sequence[Sequence[tuple[int, ...]]]) -> list[list[_Place]]:
+        """Lay out groups of one prompt as a segment, equal sequences once; return where those of each group lie."""
+        sequences = list(dict.fromkeys(sequence for group in groups for sequence in group))
+        # a group alone keeps its second response, even if it is fed what the first one is
+        sequences = sequences if len(groups) > 1 else list(groups[0])
+        shared, start = common_prefix_length(sequences), len(self.ids)
+        self.ids.extend(sequences[0][:shared])
+        self.positions.extend(range(shared))
+        places: dict[tuple[int, ...], _Place] = {}
+        for sequence in sequences:
+            places[sequence] = _Place(start, shared, len(self.ids))
+            self.ids.extend(sequence[shared:])
+            self.positions.extend(range(shared, len(sequence)))
+        self.segments.append(Segment(start, shared, tuple(len(sequence) - shared for sequence in sequences)))
+        return [[places[sequence] for sequence in group] for group in groups]
+
+
+def _by_prompt(groups: Sequence[Group]) -> list[list[int]]:
+    members: dict[tuple[int, ...], list[int]] = {}
+    for number, group in enumerate(groups):
+        members.setdefault(group.prompt_ids, []).append(number)
+    return list(members.values())
+
+
+def _predicting_rows(group: Group, places: Sequence[_Place]) -> list[list[int]]:
+    """For each response the rows whose outputs predict its scored tokens."""
+    first = len(group.prompt_ids) - 1  # the prompt's last token predicts the response's first
+    scored = group.scored_places()
+    return [[at.row(first + token) for token in tokens] for at, tokens in zip(places, scored, strict=True)]
+
+
+def _whole(fed: Sequence[tuple[int, ...]], places: Sequence[_Place]) -> slice:
+    last = places[-1]
+    return slice(last.start, last.rest + len(fed[-1]) - last.shared)
+
+
+def _own_rows(fed: Sequence[tuple[int, ...]], places: Sequence[_Place]) -> Tensor:
+    """The rows of a group in the order that they would have in a row of their own."""
+    shared = common_prefix_length(fed)
+    rows = [places[0].row(position) for position in range(shared)]
+    for sequence, place in zip(fed, places, strict=True):
+        rows += [place.row(position) for position in range(shared, len(sequence))]
+    return torch.tensor(rows)
 
 
 def pad_groups(groups: Sequence[Group], pad_id: int) -> PairBatch:
@@ -204,6 +271,7 @@ def pad_groups(groups: Sequence[Group], pad_id: int) -> PairBatch:
         attention_mask=mask,
         segments=None,
         first_query=None,
+        group_rows=None,
         num_tokens=int(mask.sum()),
         **_scored(groups, predict),
     )

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from torch import nn
 from transformers import PreTrainedModel
 
 from penchant.errors import ModelError, UsageError
+from penchant.models.lora import Lora, add_adapters
 
 
 @dataclass(frozen=True)
@@ -19,12 +21,14 @@ class TrainablePart:
         total: All parameters (of the policy as it will be saved).
         frozen_layers: Decoder layers below every trained parameter; their outputs never change.
         untied: Whether the head was given weights of its own.
+        adapters: peft's model, when adapters are what is trained.
     """
 
     trained: int
     total: int
     frozen_layers: int
     untied: bool
+    adapters: Any = None
 
     @property
     def share(self) -> float:
@@ -53,37 +57,42 @@ def head(model: PreTrainedModel) -> nn.Linear:
     return layer
 
 
-def choose_trainable(model: PreTrainedModel, last_layers: int | None) -> TrainablePart:
-    """Make all parameters trainable, or only the last layers, the final norm and the head.
+def choose_trainable(model: PreTrainedModel, last_layers: int | None, lora: Lora | None = None) -> TrainablePart:
+    """Make all parameters trainable, or only the last layers, the final norm and the head; or adapters alone.
 
     With tied embeddings a trained head would train the input embedding too, and with it everything below; so
-    for `last_layers` the head gets a copy of its own and `tie_word_embeddings` becomes false.
+    for `last_layers` the head gets a copy of its own and `tie_word_embeddings` becomes false. Adapters go into the
+    last layers, or all of them, and nothing else is trained.
 
     Raises:
         UsageError: There are fewer layers than asked for.
     """
     stack = decoder(model)
-    if last_layers is None:
+    count = len(layers(stack))
+    if last_layers is not None and last_layers > count:
+        raise UsageError(
+            f"model.last_layers = {last_layers}, but the model has {count} layers",
+            fix="Use a smaller number, or null to train the whole model.",
+        )
+    last = layers(stack)[count - (count if last_layers is None else last_layers) :]
+    total = sum(parameter.numel() for parameter in model.parameters())
+    untied, adapters = False, None
+    if lora is not None:
+        adapters = add_adapters(model, last, lora)
+    elif last_layers is None:
         model.requires_grad_(True)
-        untied = False
     else:
-        if last_layers > len(layers(stack)):
-            raise UsageError(
-                f"model.last_layers = {last_layers}, but the model has {len(layers(stack))} layers",
-                fix="Use a smaller number, or null to train the whole model.",
-            )
         untied = untie_head(model)
+        total = sum(parameter.numel() for parameter in model.parameters())
         model.requires_grad_(False)
-        head(model).requires_grad_(True)
-        final_norm(stack).requires_grad_(True)
-        for layer in layers(stack)[len(layers(stack)) - last_layers :]:
-            layer.requires_grad_(True)
-    parameters = list(model.parameters())
+        for module in (head(model), final_norm(stack), *last):
+            module.requires_grad_(True)
     return TrainablePart(
-        trained=sum(parameter.numel() for parameter in parameters if parameter.requires_grad),
-        total=sum(parameter.numel() for parameter in parameters),
+        trained=sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad),
+        total=total,
         frozen_layers=frozen_layers(model),
         untied=untied,
+        adapters=adapters,
     )
 
 

@@ -1,11 +1,14 @@
-"""A policy to a directory that plain transformers opens."""
+"""A policy to a directory that plain transformers opens, and its adapters to one that peft opens."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from penchant.data.atomic import disk_errors
 from penchant.models.load import LoadedModel
@@ -17,13 +20,34 @@ def save_model(loaded: LoadedModel, target: Path, *, card: str) -> None:
     Raises:
         DiskError: There is no room or no permission; nothing is left behind.
     """
+    with _whole_folder(target) as folder:
+        loaded.model.save_pretrained(folder)
+        loaded.tokenizer.save_pretrained(folder)
+        (folder / "README.md").write_text(card, encoding="utf-8")
+
+
+def save_and_merge_adapters(adapters: Any, target: Path) -> None:
+    """Write adapters (safetensors, as peft opens them), then merge them into the weights of their model.
+
+    Args:
+        adapters: From `penchant.models.lora.add_adapters`.
+        target: The folder; it appears when whole.
+
+    Raises:
+        DiskError: There is no room or no permission; nothing is left behind, and nothing was merged.
+    """
+    with _whole_folder(target) as folder:
+        adapters.save_pretrained(folder)
+    adapters.merge_and_unload()
+
+
+@contextlib.contextmanager
+def _whole_folder(target: Path) -> Iterator[Path]:
     with disk_errors(target):
         target.parent.mkdir(parents=True, exist_ok=True)
         folder = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
         try:
-            loaded.model.save_pretrained(folder)
-            loaded.tokenizer.save_pretrained(folder)
-            (folder / "README.md").write_text(card, encoding="utf-8")
+            yield folder
             os.chmod(folder, 0o755)
             if target.exists():
                 shutil.rmtree(target)

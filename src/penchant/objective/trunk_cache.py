@@ -84,17 +84,20 @@ def trunk_output(model: PairModel, batch: PairBatch, indices: Sequence[int], cac
 
     Returns None for a model that has no frozen layers of its own.
     """
-    if model.trunk_layers == 0 or batch.segments is None:
+    if model.trunk_layers == 0 or batch.group_rows is None:
         return None
-    known = cache.get(indices)
-    if known is not None:
-        return known
-    output = model.trunk(batch)
-    for index, segment in zip(indices, batch.segments, strict=True):
-        rows = output[segment.start : segment.start + segment.length]
-        kept = cache.one(index)
-        if kept is None:
-            cache.keep(index, rows)
+    if all(isinstance(rows, slice) for rows in batch.group_rows):  # one after the other, as they are kept
+        known = cache.get(indices)
+        if known is not None:
+            return known
+    kept = [cache.one(index) for index in indices]
+    there = [part for part in kept if part is not None]
+    output = (
+        there[0].new_empty(batch.num_tokens, there[0].shape[1]) if len(there) == len(kept) else model.trunk(batch)
+    )
+    for index, rows, part in zip(indices, batch.group_rows, kept, strict=True):
+        if part is None:
+            cache.keep(index, output[rows])
         else:
-            rows.copy_(kept)
+            output[rows] = part.to(output.device)
     return output

@@ -22,8 +22,9 @@ from penchant.models.bundled import cache_directory
 from penchant.models.digest import weights_digest
 from penchant.models.freeze import TrainablePart, choose_trainable
 from penchant.models.load import load_model
+from penchant.models.lora import Lora
 from penchant.models.precision import choose_device
-from penchant.models.save import save_model
+from penchant.models.save import save_and_merge_adapters, save_model
 from penchant.objective.content_address import pair_keys, store_name, trunk_facts
 from penchant.objective.logps import PairLogps
 from penchant.objective.losses import LOSSES
@@ -106,14 +107,15 @@ def train_run(
     tokenized = tokenize(pairs, ledger, loaded.chat, config.data, reporter=reporter, stopper=stopper)
     if config.data.random_labels:
         tokenized = with_random_labels(tokenized, config.train.seed)
-    part = choose_trainable(loaded.model, config.model.last_layers)
+    start = weights_digest(loaded.model)
+    part = choose_trainable(loaded.model, config.model.last_layers, _lora(config))
     reporter.note(describe_ledger(ledger))
     reporter.note(describe_part(part))
     _check_space(out, part)
     identity = {
         "config": config.resolved(),
         "data": fingerprint(tokenized),
-        "model": weights_digest(loaded.model),
+        "model": start,
     }
     checkpoint = newest_checkpoint(out / "checkpoints") if resume else None
     if checkpoint:  # before anything in the run directory is changed
@@ -137,6 +139,8 @@ def train_run(
             trainer.start_step = load_checkpoint(checkpoint, model.model, trainer.optimizer, identity)
             reporter.note(f"Resumed after step {trainer.start_step} ({checkpoint})")
         lines, step_seconds = _run_steps(trainer, out, identity, reporter, stopper)
+    if part.adapters is not None:
+        save_and_merge_adapters(part.adapters, out / "adapter")
     save_model(loaded, out / "model", card=_card(config, trainer.total_steps))
     seen = min(len(tokenized), trainer.total_steps * config.train.batch_pairs)
     result = TrainResult(out, seen, trainer.total_steps, seconds, seconds + step_seconds, lines[0], lines[-1])
@@ -144,9 +148,16 @@ def train_run(
     return result
 
 
+def _lora(config: Config) -> Lora | None:
+    rank = config.model.lora_rank
+    return None if rank is None else Lora(rank, config.model.lora_alpha, config.train.seed)
+
+
 def describe_part(part: TrainablePart) -> str:
     """Return one line about what is trained."""
     line = f"Training {part.trained / 1e6:.1f} of {part.total / 1e6:.1f} million parameters ({part.share:.0%})"
+    if part.adapters is not None:
+        line = f"Training adapters of {part.trained / 1e6:.1f} million parameters ({part.share:.1%} of the model)"
     if part.frozen_layers:
         line += f"; {part.frozen_layers} layers below are frozen and run once for policy and reference"
     return line + ("; the head has weights of its own now (it was tied to the embedding)" if part.untied else "")
