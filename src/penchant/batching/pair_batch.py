@@ -205,7 +205,7 @@ class _Row(NamedTuple):
     segments: list[Segment]
 
     def append(self, groups: Sequence[Sequence[tuple[int, ...]]]) -> list[list[_Place]]:
-        """Lay out groups of one prompt as a segment, equal sequences once; return where those of each group lie."""
+        """Lay out groups of one prompt as a segment, equal sequences once; return where each group's lie."""
         sequences = list(dict.fromkeys(sequence for group in groups for sequence in group))
         # a group alone keeps its second response, even if it is fed what the first one is
         sequences = sequences if len(groups) > 1 else list(groups[0])

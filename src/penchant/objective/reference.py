@@ -20,6 +20,7 @@ from torch import Tensor
 from penchant.batching.packing import split_by_tokens
 from penchant.batching.pair_batch import pair_group
 from penchant.models.digest import weights_digest
+from penchant.models.memory import is_out_of_memory, release_memory
 from penchant.objective.content_address import pair_keys, reference_facts, store_name
 from penchant.objective.logps import PairLogps
 from penchant.objective.pair_model import PairModel
@@ -216,10 +217,18 @@ def _score(
     keys: dict[int, bytes],
     cache: TrunkCache,
 ) -> Shard:
-    batch = model.collate([pair_group(pairs[index]) for index in chunk])
-    token_logps = model(batch, trunk_output(model, batch, chunk, cache)).float().cpu()
-    counts = torch.bincount(batch.sequence_index.cpu(), minlength=batch.num_sequences)
-    return Shard(_key_tensor(chunk, keys), counts.int().reshape(-1, 2), token_logps)
+    """Score some pairs in one pass, or in halves where memory does not suffice."""
+    try:
+        batch = model.collate([pair_group(pairs[index]) for index in chunk])
+        token_logps = model(batch, trunk_output(model, batch, chunk, cache)).float().cpu()
+        counts = torch.bincount(batch.sequence_index.cpu(), minlength=batch.num_sequences)
+        return Shard(_key_tensor(chunk, keys), counts.int().reshape(-1, 2), token_logps)
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error) or len(chunk) == 1:
+            raise
+    release_memory()  # outside of `except`, where the error would hold on to what is to be freed
+    middle = len(chunk) // 2
+    return _joined([_score(model, pairs, half, keys, cache) for half in (chunk[:middle], chunk[middle:])])
 
 
 def _key_tensor(indices: Sequence[int], keys: dict[int, bytes]) -> Tensor:

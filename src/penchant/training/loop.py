@@ -14,7 +14,8 @@ from torch import Tensor
 from penchant.batching.packing import in_last_epoch, split_by_tokens, step_indices
 from penchant.batching.pair_batch import pair_group
 from penchant.config import Config
-from penchant.errors import ModelError, NotFiniteError
+from penchant.errors import ModelError, NotFiniteError, UsageError
+from penchant.models.memory import is_out_of_memory, release_memory
 from penchant.models.precision import compute_in
 from penchant.objective.logps import PairLogps
 from penchant.objective.losses import LOSSES, pair_objective
@@ -42,6 +43,7 @@ class Trainer:
         optimizer: AdamW over the trained parameters.
         trunk_cache: Outputs of the frozen layers, as far as they were kept.
         start_step: Optimizer steps already done, when resumed.
+        note: Hears one line about whatever had to be changed on the way.
     """
 
     config: Config
@@ -51,6 +53,10 @@ class Trainer:
     optimizer: torch.optim.Optimizer
     trunk_cache: TrunkCache
     start_step: int = 0
+    note: Callable[[str], None] = lambda _: None
+
+    def __post_init__(self) -> None:
+        self.micro_batch_tokens = self.config.engine.micro_batch_tokens
 
     @property
     def total_steps(self) -> int:
@@ -90,26 +96,63 @@ def train(trainer: Trainer, on_step: Callable[[int, dict[str, float]], None]) ->
 
 
 def _gradients(trainer: Trainer, step: int) -> StepSums:
-    """Add up the gradients of a step, micro-batch by micro-batch."""
+    """Add up the gradients of a step; where memory does not suffice, once more in smaller micro-batches."""
+    count, batch = len(trainer.pairs), trainer.config.train.batch_pairs
+    indices = step_indices(step, count=count, batch=batch, seed=trainer.config.train.seed)
+    while True:
+        parts = _micro_batches(trainer, indices)
+        try:
+            sums = _add_up(trainer, parts, share=1 / len(indices))
+            break
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+        _shrink(trainer, parts, step)  # outside of `except`, where the error would hold on to what is to be freed
+    if in_last_epoch(step, steps=trainer.total_steps, count=count, batch=batch):
+        trainer.trunk_cache.drop(indices)
+    return sums
+
+
+def _micro_batches(trainer: Trainer, indices: list[int]) -> list[list[int]]:
+    lengths = [pair_group(trainer.pairs[index]).num_packed_tokens for index in indices]
+    return [[indices[place] for place in part] for part in split_by_tokens(lengths, trainer.micro_batch_tokens)]
+
+
+def _add_up(trainer: Trainer, parts: list[list[int]], share: float) -> StepSums:
     config, model = trainer.config, trainer.model
-    indices = step_indices(step, count=len(trainer.pairs), batch=config.train.batch_pairs, seed=config.train.seed)
-    groups = [pair_group(trainer.pairs[index]) for index in indices]
     sums = StepSums()
-    for part in split_by_tokens([group.num_packed_tokens for group in groups], config.engine.micro_batch_tokens):
-        chunk = [indices[position] for position in part]
-        batch = model.collate([groups[position] for position in part])
-        reference = _select(trainer.reference, chunk, model.device)
-        weights = torch.full((len(chunk),), 1 / len(indices), device=model.device)
+    for indices in parts:
+        batch = model.collate([pair_group(trainer.pairs[index]) for index in indices])
+        reference = _select(trainer.reference, indices, model.device)
+        weights = torch.full((len(indices),), share, device=model.device)
         objective = pair_objective(config.objective, reference, weights)
-        result = model.losses(batch, objective, trunk_output(model, batch, chunk, trainer.trunk_cache))
+        result = model.losses(batch, objective, trunk_output(model, batch, indices, trainer.trunk_cache))
         with compute_in(model.precision, model.device):
             result.total.backward()
         sums.add(result.losses, result.logps, reference, config=config.objective, tokens=batch.num_tokens)
-        if in_last_epoch(
-            step, steps=trainer.total_steps, count=len(trainer.pairs), batch=config.train.batch_pairs
-        ):
-            trainer.trunk_cache.drop(chunk)
     return sums
+
+
+def _shrink(trainer: Trainer, parts: list[list[int]], step: int) -> None:
+    """Halve the micro-batches: gradients do not depend on how a step is split, so the course is the same.
+
+    Raises:
+        UsageError: Each of them is a single pair already.
+    """
+    trainer.optimizer.zero_grad(set_to_none=True)
+    release_memory()
+    if all(len(part) == 1 for part in parts):
+        longest = max(pair_group(trainer.pairs[part[0]]).num_packed_tokens for part in parts)
+        raise UsageError(
+            f"step {step + 1}: not even one pair of {longest} tokens fits into memory",
+            fix="Lower data.max_tokens, train fewer layers (model.last_layers) or adapters (model.lora_rank).",
+        )
+    tokens = max(sum(pair_group(trainer.pairs[index]).num_packed_tokens for index in part) for part in parts)
+    trainer.micro_batch_tokens = max(1, min(trainer.micro_batch_tokens, tokens) // 2)
+    trainer.note(
+        f"Out of memory at step {step + 1}: micro-batches have at most {trainer.micro_batch_tokens} tokens from "
+        "here on. No number changes by it."
+    )
 
 
 @dataclass

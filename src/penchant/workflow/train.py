@@ -134,7 +134,9 @@ def train_run(
     with contextlib.closing(_trunk_cache(config.engine, model, layout, reporter)) as cache:
         reference = _reference(config, model, tokenized, layout, cache, identity, out, reporter, stopper)
         seconds = time.perf_counter() - started
-        trainer = Trainer(config, model, tokenized, reference, make_optimizer(config, model), cache)
+        trainer = Trainer(
+            config, model, tokenized, reference, make_optimizer(config, model), cache, note=reporter.note
+        )
         if checkpoint:
             trainer.start_step = load_checkpoint(checkpoint, model.model, trainer.optimizer, identity)
             reporter.note(f"Resumed after step {trainer.start_step} ({checkpoint})")
