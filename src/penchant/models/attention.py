@@ -91,12 +91,12 @@ def sdpa_attention(blocks: Sequence[Block], device: torch.device | str) -> Atten
     on_cpu = torch.device(device).type == "cpu" and _FLASH_ON_CPU is not None
 
     def attend(query: Tensor, key: Tensor, value: Tensor, scale: float | None) -> Tensor:
+        # autocast leaves rotated queries and keys in fp32 and gives values in bf16
+        matched = query.to(value.dtype), key.to(value.dtype), value
         with torch.autocast(query.device.type, enabled=False):
             if on_cpu:
-                return cast(Tensor, _CpuAttention.apply(query, key, value, calls, scale))
-            # autocast leaves rotated queries and keys in fp32 and gives values in bf16
-            matched = query.to(value.dtype), key.to(value.dtype)
-            return _sdpa(*matched, value, calls, scale).to(query.dtype)
+                return cast(Tensor, _CpuAttention.apply(*matched, calls, scale)).to(query.dtype)
+            return _sdpa(*matched, calls, scale).to(query.dtype)
 
     return attend
 

@@ -5,6 +5,7 @@ A fresh adapter adds exactly nothing, its second factor being zero: the untouche
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,6 +49,8 @@ def add_adapters(model: PreTrainedModel, layers: list[nn.Module], lora: Lora) ->
             where="model.lora_rank",
             fix="Raise model.last_layers, or set it to null for adapters in all layers.",
         )
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+        # peft asks transformers for a property by its former name
+        warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
         torch.manual_seed(lora.seed)
         return get_peft_model(model, LoraConfig(r=lora.rank, lora_alpha=lora.alpha, target_modules=names))  # type: ignore[arg-type]

@@ -13,8 +13,9 @@ from penchant.batching.attention_plan import Block, blocks, query_rows
 from penchant.batching.pair_batch import Group, PairBatch, pack_groups, pad_groups
 from penchant.models.attention import Attend, packed_attention
 from penchant.models.freeze import decoder, head, layers
-from penchant.models.precision import Precision, compute_in
-from penchant.models.trunk import Part, disable_dropout, run_part, run_pruned_layer, split_decoder
+from penchant.models.memory import page_out, release_memory
+from penchant.models.precision import Precision, autocast_to, compute_in
+from penchant.models.trunk import Part, disable_dropout, rounded_part, run_part, run_pruned_layer, split_decoder
 from penchant.objective.head import (
     Head,
     PairLosses,
@@ -68,6 +69,7 @@ class PairModel(nn.Module):
         self.trunk_layers = trunk_layers if prefix_sharing else 0
         # outside the module tree: the parts hold parameters that `model` already owns
         self._trunk: Part | None = None
+        self._rounded: Part | None = None  # the trunk as it is run
         self._top: list[Part] = []
         self._pruned: Part | None = None
         if prefix_sharing:
@@ -100,9 +102,18 @@ class PairModel(nn.Module):
         """Return the frozen layers' outputs for a packed batch, shape (tokens, width), without gradient."""
         if self._trunk is None or batch.segments is None:
             raise ValueError("this model has no frozen layers of its own")
+        if self._rounded is None:
+            self._rounded = rounded_part(self._trunk) if self.precision == "bf16" else self._trunk
         attend = self._attend(batch, blocks(batch.segments))
-        with compute_in(self.precision, self.device):
-            return run_part(self._trunk, batch.input_ids, batch.position_ids, attend, embed=True)
+        with autocast_to(self.precision, self.device):
+            return run_part(self._rounded, batch.input_ids, batch.position_ids, attend, embed=True)
+
+    def rest_trunk(self) -> None:
+        """Let go of the memory that running the frozen layers took; they can be run again, after a while."""
+        if self._trunk is not None:
+            self._rounded = None
+            release_memory()
+            page_out([parameter for parameter in self._trunk.module.parameters() if not parameter.requires_grad])
 
     def forward(
         self, batch: PairBatch, trunk_output: Tensor | None = None, objective: PairObjective | None = None

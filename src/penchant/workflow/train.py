@@ -23,6 +23,7 @@ from penchant.models.digest import weights_digest
 from penchant.models.freeze import TrainablePart, choose_trainable
 from penchant.models.load import load_model
 from penchant.models.lora import Lora
+from penchant.models.memory import release_memory
 from penchant.models.precision import choose_device
 from penchant.models.save import save_and_merge_adapters, save_model
 from penchant.objective.content_address import pair_keys, store_name, trunk_facts
@@ -133,19 +134,23 @@ def train_run(
     layout = _layout(config, model, tokenized)
     with contextlib.closing(_trunk_cache(config.engine, model, layout, reporter)) as cache:
         reference = _reference(config, model, tokenized, layout, cache, identity, out, reporter, stopper)
+        if model.trunk_layers and all(index in cache for index in layout.keys):
+            model.rest_trunk()  # nobody will ask for the layers below again
         seconds = time.perf_counter() - started
-        trainer = Trainer(
-            config, model, tokenized, reference, make_optimizer(config, model), cache, note=reporter.note
-        )
+        optimizer = make_optimizer(config, model)
+        trainer = Trainer(config, model, tokenized, reference, optimizer, cache, note=reporter.note)
         if checkpoint:
             trainer.start_step = load_checkpoint(checkpoint, model.model, trainer.optimizer, identity)
             reporter.note(f"Resumed after step {trainer.start_step} ({checkpoint})")
         lines, step_seconds = _run_steps(trainer, out, identity, reporter, stopper)
+    steps = trainer.total_steps
+    del trainer, optimizer, reference  # their memory is worth more while the whole model is read again to be saved
+    release_memory()
     if part.adapters is not None:
         save_and_merge_adapters(part.adapters, out / "adapter")
-    save_model(loaded, out / "model", card=_card(config, trainer.total_steps))
-    seen = min(len(tokenized), trainer.total_steps * config.train.batch_pairs)
-    result = TrainResult(out, seen, trainer.total_steps, seconds, seconds + step_seconds, lines[0], lines[-1])
+    save_model(loaded, out / "model", card=_card(config, steps))
+    seen = min(len(tokenized), steps * config.train.batch_pairs)
+    result = TrainResult(out, seen, steps, seconds, seconds + step_seconds, lines[0], lines[-1])
     write_json(out / "eval" / "training.json", _facts(result, part, model))
     return result
 

@@ -91,6 +91,7 @@ def data(tmp_path: Path) -> Path:
     return write_rows(tmp_path / "pairs.jsonl", pair_rows(12))
 
 
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")  # asked for by peft
 def test_the_saved_policy_is_the_start_plus_the_saved_adapter(tmp_path: Path, data: Path) -> None:
     """The merged model by plain transformers, and the adapter by peft on the start: the same log-probabilities."""
     source = save_tiny(tmp_path / "start")
