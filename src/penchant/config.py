@@ -121,6 +121,9 @@ class TrainConfig(Section):
     weight_decay: float = Field(0.0, ge=0, description="Decoupled weight decay of matrices.")
     clip_norm: float | None = Field(1.0, gt=0, description="Largest gradient norm; null = no clipping.")
     checkpoint_every: int | None = Field(None, ge=1, description="Steps between checkpoints; null = none.")
+    order: Literal["pairs", "prompts"] = Field(
+        "pairs", description="Shuffle pairs; or prompts, so that the pairs of one share a step and are cheaper."
+    )
     seed: int = Field(0, ge=0, description="Of the order of the pairs and of random labels.")
 
 

@@ -265,3 +265,19 @@ def test_a_run_whose_steps_are_nothing_saves_the_start(tmp_path: Path, data: Pat
     scores = score_pairs(pair_model(after.model), kept, micro_batch_tokens=512)
     expected = plain_token_logps(start.model, [pair_group(pair) for pair in kept]).detach().sum()
     assert float((scores.chosen + scores.rejected).sum()) == pytest.approx(float(expected), rel=1e-5)
+
+
+def test_pairs_of_one_prompt_in_one_step_cost_fewer_tokens(tmp_path: Path) -> None:
+    """Three pairs for each of four prompts: shuffled by prompts, a prompt is fed once a step."""
+    rows = pair_rows(12)
+    for number, row in enumerate(rows):
+        row["prompt"] = rows[number // 3 * 3]["prompt"]
+    data = write_rows(tmp_path / "pairs.jsonl", rows)
+    source = save_tiny(tmp_path / "start")
+    tokens = {}
+    for order in ("pairs", "prompts"):
+        config = tiny_config(source, train={"batch_pairs": 3, "max_steps": 4, "order": order})
+        lines = step_metrics(train_run(config, data, tmp_path / order).run)
+        assert lines[0]["loss"] == pytest.approx(0.6931472, abs=1e-6)
+        tokens[order] = sum(line["tokens"] for line in lines)
+    assert tokens["prompts"] < tokens["pairs"]

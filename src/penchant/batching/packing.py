@@ -2,17 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Iterable, Sequence
 
 import numpy as np
 
 
-def epoch_order(count: int, *, seed: int, epoch: int) -> list[int]:
-    """Return a permutation of `range(count)`: a pure function of (seed, epoch), so a resume skips nothing."""
-    return np.random.default_rng([seed, epoch]).permutation(count).tolist()
+def epoch_order(count: int, *, seed: int, epoch: int, prompts: Sequence[int] | None = None) -> list[int]:
+    """Return a permutation of `range(count)`: a pure function of its arguments, so a resume skips nothing.
+
+    Args:
+        count: Pairs.
+        seed: Of the order.
+        epoch: From 0.
+        prompts: The number of each pair's prompt; then prompts are shuffled, and the pairs of one stand together.
+    """
+    order = np.random.default_rng([seed, epoch]).permutation(count)
+    if prompts is None:
+        return order.tolist()
+    first: dict[int, int] = {}  # where each prompt comes first in the order of pairs
+    for place, index in enumerate(order):
+        first.setdefault(prompts[index], place)
+    return sorted(order.tolist(), key=lambda index: first[prompts[index]])
 
 
-def step_indices(step: int, *, count: int, batch: int, seed: int) -> list[int]:
+def number_prompts(prompts: Iterable[Hashable]) -> list[int]:
+    """Return for each prompt the number of the first one equal to it, from 0.
+
+    >>> number_prompts(["a", "b", "a"])
+    [0, 1, 0]
+    """
+    numbers: dict[Hashable, int] = {}
+    return [numbers.setdefault(prompt, len(numbers)) for prompt in prompts]
+
+
+def step_indices(
+    step: int, *, count: int, batch: int, seed: int, prompts: Sequence[int] | None = None
+) -> list[int]:
     """Return the pairs of optimizer step `step` (from 0), running on across epochs.
 
     Every pair is seen once an epoch; a step that crosses the end of an epoch takes the rest from the next.
@@ -21,7 +46,8 @@ def step_indices(step: int, *, count: int, batch: int, seed: int) -> list[int]:
     position = step * batch
     while len(chosen) < batch:
         epoch, offset = divmod(position + len(chosen), count)
-        chosen += epoch_order(count, seed=seed, epoch=epoch)[offset : offset + batch - len(chosen)]
+        order = epoch_order(count, seed=seed, epoch=epoch, prompts=prompts)
+        chosen += order[offset : offset + batch - len(chosen)]
     return chosen
 
 
@@ -49,7 +75,13 @@ def split_by_tokens(lengths: Sequence[int], max_tokens: int) -> list[list[int]]:
 
 
 def first_epoch_chunks(
-    lengths: Sequence[int], *, steps: int, batch: int, max_tokens: int, seed: int
+    lengths: Sequence[int],
+    *,
+    steps: int,
+    batch: int,
+    max_tokens: int,
+    seed: int,
+    prompts: Sequence[int] | None = None,
 ) -> list[list[int]]:
     """Return the micro-batches of the first epoch, as training will form them: every pair that it sees once.
 
@@ -59,8 +91,9 @@ def first_epoch_chunks(
         batch: Pairs in an optimizer step.
         max_tokens: Most tokens in a micro-batch.
         seed: Of the order.
+        prompts: See `epoch_order`.
     """
-    order = epoch_order(len(lengths), seed=seed, epoch=0)
+    order = epoch_order(len(lengths), seed=seed, epoch=0, prompts=prompts)
     starts = range(0, len(order), batch)
     whole = [order[start : start + batch] for start in starts][:steps]
     return [

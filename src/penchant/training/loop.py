@@ -43,6 +43,7 @@ class Trainer:
         optimizer: AdamW over the trained parameters.
         trunk_cache: Outputs of the frozen layers, as far as they were kept.
         start_step: Optimizer steps already done, when resumed.
+        prompts: The number of each pair's prompt, when prompts are what is shuffled.
         note: Hears one line about whatever had to be changed on the way.
     """
 
@@ -53,6 +54,7 @@ class Trainer:
     optimizer: torch.optim.Optimizer
     trunk_cache: TrunkCache
     start_step: int = 0
+    prompts: Sequence[int] | None = None
     note: Callable[[str], None] = lambda _: None
 
     def __post_init__(self) -> None:
@@ -98,7 +100,8 @@ def train(trainer: Trainer, on_step: Callable[[int, dict[str, float]], None]) ->
 def _gradients(trainer: Trainer, step: int) -> StepSums:
     """Add up the gradients of a step; where memory does not suffice, once more in smaller micro-batches."""
     count, batch = len(trainer.pairs), trainer.config.train.batch_pairs
-    indices = step_indices(step, count=count, batch=batch, seed=trainer.config.train.seed)
+    seed = trainer.config.train.seed
+    indices = step_indices(step, count=count, batch=batch, seed=seed, prompts=trainer.prompts)
     while True:
         parts = _micro_batches(trainer, indices)
         try:

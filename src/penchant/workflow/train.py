@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from penchant.batching.packing import first_epoch_chunks
+from penchant.batching.packing import first_epoch_chunks, number_prompts
 from penchant.batching.pair_batch import pair_group
 from penchant.config import Config, EngineConfig
 from penchant.data.atomic import disk_errors, write_json, write_text
@@ -138,7 +138,16 @@ def train_run(
             model.rest_trunk()  # nobody will ask for the layers below again
         seconds = time.perf_counter() - started
         optimizer = make_optimizer(config, model)
-        trainer = Trainer(config, model, tokenized, reference, optimizer, cache, note=reporter.note)
+        trainer = Trainer(
+            config,
+            model,
+            tokenized,
+            reference,
+            optimizer,
+            cache,
+            prompts=layout.prompts,
+            note=reporter.note,
+        )
         if checkpoint:
             trainer.start_step = load_checkpoint(checkpoint, model.model, trainer.optimizer, identity)
             reporter.note(f"Resumed after step {trainer.start_step} ({checkpoint})")
@@ -200,21 +209,25 @@ def _write_config(out: Path, config: Config, data: str) -> None:
 
 @dataclass(frozen=True)
 class _Layout:
-    """Which pairs share a pass in the first epoch, and the key of each pair in the stores."""
+    """Numbers of the prompts, which pairs share a pass in the first epoch, and each pair's key in the stores."""
 
+    prompts: list[int] | None
     chunks: list[list[int]]
     keys: dict[int, bytes]
 
 
 def _layout(config: Config, model: PairModel, pairs: Sequence[TokenizedPair]) -> _Layout:
+    by_prompt = config.train.order == "prompts"
+    prompts = number_prompts(pair.prompt_ids for pair in pairs) if by_prompt else None
     chunks = first_epoch_chunks(
         [pair_group(pair).num_packed_tokens for pair in pairs],
         steps=total_steps(config.train, len(pairs)),
         batch=config.train.batch_pairs,
         max_tokens=config.engine.micro_batch_tokens,
         seed=config.train.seed,
+        prompts=prompts,
     )
-    return _Layout(chunks, pair_keys(pairs, chunks, model.precision))
+    return _Layout(prompts, chunks, pair_keys(pairs, chunks, model.precision))
 
 
 def _trunk_cache(engine: EngineConfig, model: PairModel, layout: _Layout, reporter: Reporter) -> TrunkCache:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 
-from penchant.batching.packing import epoch_order, split_by_tokens, step_indices
+from penchant.batching.packing import epoch_order, number_prompts, split_by_tokens, step_indices
 
 
 def test_an_epoch_shows_every_pair_once() -> None:
@@ -44,3 +46,24 @@ def test_order_is_a_function_of_seed_and_epoch() -> None:
 def test_split_by_tokens(lengths: list[int], limit: int, parts: list[list[int]]) -> None:
     """Filled in order up to the limit; what is larger than the limit is alone; nothing is lost."""
     assert split_by_tokens(lengths, limit) == parts
+
+
+def test_pairs_of_one_prompt_stand_together() -> None:
+    """Still every pair once, another order each epoch, and no prompt in two places."""
+    prompts = number_prompts("abcabcdeafgb")
+    assert prompts == [0, 1, 2, 0, 1, 2, 3, 4, 0, 5, 6, 1]
+    orders = [epoch_order(12, seed=1, epoch=epoch, prompts=prompts) for epoch in range(4)]
+    assert len({tuple(order) for order in orders}) == 4
+    for order in orders:
+        assert sorted(order) == list(range(12))
+        seen = [prompts[index] for index in order]
+        changes = sum(one != other for one, other in itertools.pairwise(seen))
+        assert changes == len(set(prompts)) - 1
+
+
+def test_steps_follow_the_order_by_prompts() -> None:
+    """Across epochs, like the order by pairs."""
+    prompts = [0, 0, 1, 1, 2]
+    stream = [i for step in range(5) for i in step_indices(step, count=5, batch=2, seed=3, prompts=prompts)]
+    orders = [epoch_order(5, seed=3, epoch=epoch, prompts=prompts) for epoch in (0, 1)]
+    assert stream == [*orders[0], *orders[1]]
