@@ -226,7 +226,8 @@ def _check_first_loss(config: Config, sums: StepSums, precision: str) -> None:
     raise ModelError(
         f"the first loss is {found:.6f}, but policy and reference are one model, which gives {expected:.6f} "
         f"(largest reward {largest:.2g}, tolerance {10 * tolerance:.0g})",
-        fix="Likely causes: a reference store of other weights or data (delete the run's reference folder), "
+        fix="Likely causes: a reference store of other weights or data (delete the store that the run's "
+        "reference/store.json names), "
         "dropout that is still active, or an attention that does not fit this model "
         "(--set engine.prefix_sharing=false).",
     )
