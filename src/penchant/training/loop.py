@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 
 from penchant.batching.packing import in_last_epoch, split_by_tokens, step_indices
-from penchant.batching.pair_batch import pair_group
+from penchant.batching.pair_batch import PairBatch, pair_group
+from penchant.batching.prefetch import prefetched
 from penchant.config import Config
 from penchant.errors import ModelError, NotFiniteError, UsageError
 from penchant.models.memory import is_out_of_memory, release_memory
@@ -85,49 +88,70 @@ def train(trainer: Trainer, on_step: Callable[[int, dict[str, float]], None]) ->
         NotFiniteError: A loss or gradient is not finite; the weights are those of the step before.
     """
     pending: _Update | None = None
-    for step in range(trainer.start_step, trainer.total_steps):
+    steps = range(trainer.start_step, trainer.total_steps)
+    with contextlib.closing(prefetched(partial(_prepare, trainer), steps)) as ahead:
         started = time.perf_counter()
-        sums = _gradients(trainer, step)
-        if pending is not None:  # by now the device has done it, and is busy with the gradients of this one
-            on_step(pending.step + 1, _read(trainer, pending))
-        if step == 0:
-            _check_first_loss(trainer.config, sums, trainer.model.precision)
-        pending = _update(trainer, step, sums, started)
+        for prepared in ahead:  # the next step is read and packed while this one is computed
+            sums = _gradients(trainer, prepared)
+            seconds = time.perf_counter() - started
+            if pending is not None:  # by now the device has done it, and is busy with the gradients of this one
+                on_step(pending.step + 1, _read(trainer, pending))
+            if prepared.step == 0:
+                _check_first_loss(trainer.config, sums, trainer.model.precision)
+            pending = _update(trainer, prepared.step, sums, seconds)
+            started = time.perf_counter()
     if pending is not None:
         on_step(pending.step + 1, _read(trainer, pending))
 
 
-def _gradients(trainer: Trainer, step: int) -> StepSums:
+@dataclass(frozen=True)
+class _Prepared:
+    """A step's micro-batches: which pairs, and their tensors."""
+
+    step: int
+    indices: list[int]
+    parts: list[tuple[list[int], PairBatch]]
+    micro_batch_tokens: int
+
+
+def _prepare(trainer: Trainer, step: int) -> _Prepared:
+    count, order = len(trainer.pairs), trainer.config.train
+    indices = step_indices(step, count=count, batch=order.batch_pairs, seed=order.seed, prompts=trainer.prompts)
+    groups = [pair_group(trainer.pairs[index]) for index in indices]
+    tokens = trainer.micro_batch_tokens
+    places = split_by_tokens([group.num_packed_tokens for group in groups], tokens)
+    parts = [
+        ([indices[place] for place in part], trainer.model.collate([groups[place] for place in part]))
+        for part in places
+    ]
+    return _Prepared(step, indices, parts, tokens)
+
+
+def _gradients(trainer: Trainer, prepared: _Prepared) -> StepSums:
     """Add up the gradients of a step; where memory does not suffice, once more in smaller micro-batches."""
-    count, batch = len(trainer.pairs), trainer.config.train.batch_pairs
-    seed = trainer.config.train.seed
-    indices = step_indices(step, count=count, batch=batch, seed=seed, prompts=trainer.prompts)
+    step = prepared.step
     while True:
-        parts = _micro_batches(trainer, indices)
+        if prepared.micro_batch_tokens != trainer.micro_batch_tokens:  # prepared before they had to shrink
+            prepared = _prepare(trainer, step)
         try:
-            sums = _add_up(trainer, parts, share=1 / len(indices))
+            sums = _add_up(trainer, prepared)
             break
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
-        _shrink(trainer, parts, step)  # outside of `except`, where the error would hold on to what is to be freed
-    if in_last_epoch(step, steps=trainer.total_steps, count=count, batch=batch):
-        trainer.trunk_cache.drop(indices)
+        _shrink(trainer, prepared)  # outside of `except`, where the error would hold on to what is to be freed
+    batch = trainer.config.train.batch_pairs
+    if in_last_epoch(step, steps=trainer.total_steps, count=len(trainer.pairs), batch=batch):
+        trainer.trunk_cache.drop(prepared.indices)
     return sums
 
 
-def _micro_batches(trainer: Trainer, indices: list[int]) -> list[list[int]]:
-    lengths = [pair_group(trainer.pairs[index]).num_packed_tokens for index in indices]
-    return [[indices[place] for place in part] for part in split_by_tokens(lengths, trainer.micro_batch_tokens)]
-
-
-def _add_up(trainer: Trainer, parts: list[list[int]], share: float) -> StepSums:
+def _add_up(trainer: Trainer, prepared: _Prepared) -> StepSums:
     config, model = trainer.config, trainer.model
     sums = StepSums()
-    for indices in parts:
-        batch = model.collate([pair_group(trainer.pairs[index]) for index in indices])
+    for indices, batch in prepared.parts:
         reference = _select(trainer.reference, indices, model.device)
-        weights = torch.full((len(indices),), share, device=model.device)
+        weights = torch.full((len(indices),), 1 / len(prepared.indices), device=model.device)
         objective = pair_objective(config.objective, reference, weights)
         result = model.losses(batch, objective, trunk_output(model, batch, indices, trainer.trunk_cache))
         with compute_in(model.precision, model.device):
@@ -136,7 +160,7 @@ def _add_up(trainer: Trainer, parts: list[list[int]], share: float) -> StepSums:
     return sums
 
 
-def _shrink(trainer: Trainer, parts: list[list[int]], step: int) -> None:
+def _shrink(trainer: Trainer, prepared: _Prepared) -> None:
     """Halve the micro-batches: gradients do not depend on how a step is split, so the course is the same.
 
     Raises:
@@ -144,17 +168,16 @@ def _shrink(trainer: Trainer, parts: list[list[int]], step: int) -> None:
     """
     trainer.optimizer.zero_grad(set_to_none=True)
     release_memory()
-    if all(len(part) == 1 for part in parts):
-        longest = max(pair_group(trainer.pairs[part[0]]).num_packed_tokens for part in parts)
+    largest = max(batch.num_tokens for _, batch in prepared.parts)
+    if all(len(indices) == 1 for indices, _ in prepared.parts):
         raise UsageError(
-            f"step {step + 1}: not even one pair of {longest} tokens fits into memory",
+            f"step {prepared.step + 1}: not even one pair of {largest} tokens fits into memory",
             fix="Lower data.max_tokens, train fewer layers (model.last_layers) or adapters (model.lora_rank).",
         )
-    tokens = max(sum(pair_group(trainer.pairs[index]).num_packed_tokens for index in part) for part in parts)
-    trainer.micro_batch_tokens = max(1, min(trainer.micro_batch_tokens, tokens) // 2)
+    trainer.micro_batch_tokens = max(1, min(trainer.micro_batch_tokens, largest) // 2)
     trainer.note(
-        f"Out of memory at step {step + 1}: micro-batches have at most {trainer.micro_batch_tokens} tokens from "
-        "here on. No number changes by it."
+        f"Out of memory at step {prepared.step + 1}: micro-batches have at most {trainer.micro_batch_tokens} "
+        "tokens from here on. No number changes by it."
     )
 
 
@@ -170,9 +193,9 @@ class _Update:
     seconds: float
 
 
-def _update(trainer: Trainer, step: int, sums: StepSums, started: float) -> _Update:
+def _update(trainer: Trainer, step: int, sums: StepSums, seconds: float) -> _Update:
     """Clip and update, or refuse both where something is not finite: decided on the device, not waited for."""
-    optimizer: Any = trainer.optimizer
+    started, optimizer = time.perf_counter(), cast(Any, trainer.optimizer)
     gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
     grad_norm = torch.nn.utils.get_total_norm(gradients)
     refused = (~(grad_norm + sums.loss).isfinite()).float()
@@ -184,7 +207,7 @@ def _update(trainer: Trainer, step: int, sums: StepSums, started: float) -> _Upd
         group["lr"] = rate
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
-    return _Update(step, sums, rate, grad_norm, refused, time.perf_counter() - started)
+    return _Update(step, sums, rate, grad_norm, refused, seconds + time.perf_counter() - started)
 
 
 def _read(trainer: Trainer, update: _Update) -> dict[str, float]:
