@@ -144,6 +144,14 @@ class EngineConfig(Section):
         True, description="Make the head's gradients in its forward pass, some pairs at a time."
     )
     last_layer_pruning: bool = Field(True, description="Let prompts serve the last layer as keys and values only.")
+    activation_checkpointing: Literal["auto", True, False] = Field(
+        "auto",
+        description="Compute trained layers again in the backward pass instead of keeping what it needs; "
+        "auto = when that would not fit.",
+    )
+    compile: bool = Field(
+        False, description="Compile the layers; meant for CUDA, where the first step then takes minutes."
+    )
     trunk_cache_bytes: int = Field(
         1 << 30,
         ge=0,

@@ -74,7 +74,7 @@ def run_part(part: Part, inputs: Tensor, positions: Tensor, attend: Attend, *, e
     """
     fed: dict[str, Any] = {"input_ids": inputs} if embed else {"inputs_embeds": inputs[None]}
     run: Any = part.module
-    with _packed_attention(part.configs):
+    with attending_packed(part.configs):
         done = run(**fed, position_ids=positions, use_cache=False, packed_attention=attend)
     return done.last_hidden_state[0]
 
@@ -129,8 +129,12 @@ def _keys_and_values(part: Part, inputs: Tensor, positions: Tensor) -> tuple[Ten
 
 
 @contextlib.contextmanager
-def _packed_attention(configs: Sequence[Any]) -> Iterator[None]:
-    """Let the layers attend over the packed row; afterwards the model is as it was, fit to generate."""
+def attending_packed(configs: Sequence[Any]) -> Iterator[None]:
+    """Let layers attend over the packed row; afterwards the model is as it was, fit to generate.
+
+    Args:
+        configs: Of the part whose layers they are.
+    """
     before = [config._attn_implementation for config in configs]
     for config in configs:
         config._attn_implementation = PREFIX_ATTENTION

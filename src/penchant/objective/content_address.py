@@ -81,7 +81,7 @@ def _arithmetic(model: PairModel) -> dict[str, str]:
         "configuration": hashlib.sha256(text.encode()).hexdigest(),
         "precision": model.precision,
         "layout": "packed" if model.prefix_sharing else "separate",
-        "paths": f"{model.attention} {model.last_layer_pruning}",
+        "paths": f"{model.attention} {model.last_layer_pruning} {model.compiled}",
         "device": f"{device} {_device_kind(device)}",
         **{name: importlib.metadata.version(name) for name in ("torch", "transformers")},
     }

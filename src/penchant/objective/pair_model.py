@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -12,6 +12,8 @@ from transformers import PreTrainedModel
 from penchant.batching.attention_plan import Block, blocks, query_rows
 from penchant.batching.pair_batch import Group, PairBatch, pack_groups, pad_groups
 from penchant.models.attention import Attend, packed_attention
+from penchant.models.checkpointing import recomputed_model, recomputed_part
+from penchant.models.compiled import compiled_part, run_compiled
 from penchant.models.freeze import decoder, head, layers
 from penchant.models.memory import page_out, release_memory
 from penchant.models.precision import Precision, autocast_to, compute_in
@@ -43,6 +45,9 @@ class PairModel(nn.Module):
         head_once: Whether the head's gradients are made in its forward pass, some pairs at a time.
         last_layer_pruning: Whether prompts serve the last layer as keys and values only.
         attention: The kernel for packed rows: sdpa, varlen or flex.
+        checkpointing: Whether trained layers are computed again in the backward pass instead of keeping what it
+            needs; not the pruned last layer, which alone keeps little.
+        compiled: Whether layers are compiled by torch, again without the pruned last one. Packed groups only.
     """
 
     def __init__(
@@ -56,6 +61,8 @@ class PairModel(nn.Module):
         head_once: bool = True,
         last_layer_pruning: bool = True,
         attention: str = "sdpa",
+        checkpointing: bool = False,
+        compiled: bool = False,
     ) -> None:
         super().__init__()
         disable_dropout(model)
@@ -66,12 +73,16 @@ class PairModel(nn.Module):
         self.attention = attention
         self.last_layer_pruning = last_layer_pruning
         self.head_once = head_once and prefix_sharing
+        self.checkpointing = checkpointing
+        self.compiled = compiled and prefix_sharing
         self.trunk_layers = trunk_layers if prefix_sharing else 0
         # outside the module tree: the parts hold parameters that `model` already owns
         self._trunk: Part | None = None
-        self._rounded: Part | None = None  # the trunk as it is run
+        self._run_trunk: Part | None = None  # the trunk in the form in which it is run
         self._top: list[Part] = []
         self._pruned: Part | None = None
+        self._run = run_compiled if self.compiled else run_part
+        self._run_separate: Callable[..., Any] = (recomputed_model(model) if checkpointing else model).__call__
         if prefix_sharing:
             self._cut()
 
@@ -82,10 +93,12 @@ class PairModel(nn.Module):
             prune and count - 1 > self.trunk_layers
         )
         parts = split_decoder(self.model, cuts)
-        self._trunk = parts.pop(0) if self.trunk_layers else None
         # a part that embeds tokens cannot be pruned: it is the whole of a model of one layer
-        self._pruned = parts.pop() if prune and (parts[1:] or self._trunk) else None
-        self._top = parts
+        self._pruned = parts.pop() if prune and len(parts) > 1 else None
+        self._trunk = parts.pop(0) if self.trunk_layers else None
+        if self.compiled:
+            parts = [compiled_part(part) for part in parts]
+        self._top = [recomputed_part(part) for part in parts] if self.checkpointing else parts
 
     @property
     def device(self) -> str:
@@ -102,16 +115,17 @@ class PairModel(nn.Module):
         """Return the frozen layers' outputs for a packed batch, shape (tokens, width), without gradient."""
         if self._trunk is None or batch.segments is None:
             raise ValueError("this model has no frozen layers of its own")
-        if self._rounded is None:
-            self._rounded = rounded_part(self._trunk) if self.precision == "bf16" else self._trunk
+        if self._run_trunk is None:
+            part = rounded_part(self._trunk) if self.precision == "bf16" else self._trunk
+            self._run_trunk = compiled_part(part) if self.compiled else part
         attend = self._attend(batch, blocks(batch.segments))
         with autocast_to(self.precision, self.device):
-            return run_part(self._rounded, batch.input_ids, batch.position_ids, attend, embed=True)
+            return self._run(self._run_trunk, batch.input_ids, batch.position_ids, attend, embed=True)
 
     def rest_trunk(self) -> None:
         """Let go of the memory that running the frozen layers took; they can be run again, after a while."""
         if self._trunk is not None:
-            self._rounded = None
+            self._run_trunk = None
             release_memory()
             page_out([parameter for parameter in self._trunk.module.parameters() if not parameter.requires_grad])
 
@@ -155,7 +169,7 @@ class PairModel(nn.Module):
             rows, embed = (self.trunk(batch) if trunk_output is None else trunk_output), False
         with compute_in(self.precision, self.device):
             for part in self._top:
-                rows, embed = run_part(part, rows, batch.position_ids, attend, embed=embed), False
+                rows, embed = self._run(part, rows, batch.position_ids, attend, embed=embed), False
             if self._pruned is None:
                 return rows.index_select(0, batch.predict_index)
             return self._pruned_outputs(batch, rows)
@@ -179,7 +193,7 @@ class PairModel(nn.Module):
         row, column = batch.predict_index // width, batch.predict_index % width
         first = int(column.min())
         with compute_in(self.precision, self.device):
-            logits = self.model(
+            logits = self._run_separate(
                 input_ids=batch.input_ids,
                 attention_mask=batch.attention_mask,
                 position_ids=batch.position_ids,

@@ -19,6 +19,7 @@ from penchant.config import Config, DataConfig, EngineConfig, build_config, read
 from penchant.data.ledger import FATES, Ledger
 from penchant.data.source import load_pairs
 from penchant.errors import DataError, UsageError
+from penchant.models.activation_memory import available_bytes, needs_checkpointing, predicted_bytes
 from penchant.models.attention_check import choose_attention
 from penchant.models.bundled import cache_directory
 from penchant.models.capability import no_prefix_sharing_reason
@@ -117,12 +118,26 @@ def with_random_labels(pairs: Sequence[TokenizedPair], seed: int) -> Sequence[To
 
 
 def scoring_model(
-    loaded: LoadedModel, engine: EngineConfig, *, max_tokens: int, trunk_layers: int, reporter: Reporter
+    loaded: LoadedModel,
+    engine: EngineConfig,
+    *,
+    max_tokens: int,
+    trunk_layers: int,
+    reporter: Reporter,
+    step_tokens: int | None = None,
 ) -> PairModel:
     """Return the model ready to score packed pairs, or separate sequences where it cannot share a prefix.
 
+    Args:
+        loaded: The model.
+        engine: How it is computed.
+        max_tokens: Longest prompt + response.
+        trunk_layers: Lower layers that are not trained.
+        reporter: Hears what is not as asked, and what was chosen.
+        step_tokens: Of the largest micro-batch that will be differentiated; None when nothing is trained.
+
     Raises:
-        UsageError: Trunk sharing was asked for by name, and cannot be had.
+        UsageError: Trunk sharing or compilation was asked for by name, and cannot be had.
     """
     reason = no_prefix_sharing_reason(loaded.model, max_tokens)
     sharing = engine.prefix_sharing and reason is None
@@ -133,8 +148,14 @@ def scoring_model(
             "engine.trunk_sharing needs engine.prefix_sharing, which is off or not to be had for this model",
             fix="Remove engine.trunk_sharing, or set it to false.",
         )
+    if engine.compile and not sharing:
+        raise UsageError(
+            "engine.compile needs engine.prefix_sharing, which is off or not to be had for this model",
+            fix="Remove engine.compile.",
+        )
     device = str(loaded.model.device)
     precision = choose_precision(engine.precision, device)
+    kernel = _attention(loaded.model, engine, precision, reporter) if sharing else None
     return PairModel(
         loaded.model,
         trunk_layers=trunk_layers if sharing and engine.trunk_sharing else 0,
@@ -143,8 +164,38 @@ def scoring_model(
         pad_id=loaded.pad_id,
         head_once=engine.head_once,
         last_layer_pruning=engine.last_layer_pruning,
-        attention=_attention(loaded.model, engine, precision, reporter) if sharing else "sdpa",
+        attention=kernel or "sdpa",
+        checkpointing=_checkpointing(loaded.model, engine, trunk_layers, step_tokens, precision, kernel, reporter),
+        compiled=engine.compile,
     )
+
+
+def _checkpointing(
+    model: PreTrainedModel,
+    engine: EngineConfig,
+    trunk_layers: int,
+    step_tokens: int | None,
+    precision: Precision,
+    kernel: str | None,
+    reporter: Reporter,
+) -> bool:
+    """Whether trained layers are computed twice; one line says so if nobody asked for it."""
+    if engine.activation_checkpointing != "auto":
+        return engine.activation_checkpointing
+    if step_tokens is None:
+        return False
+    predicted = predicted_bytes(
+        model, first_layer=trunk_layers, tokens=step_tokens, precision=precision, kernel=kernel
+    )
+    available = available_bytes(model)
+    if not needs_checkpointing(predicted, available):
+        return False
+    reporter.note(
+        f"Trained layers are computed again in the backward pass: a micro-batch of {step_tokens} tokens would "
+        f"keep {predicted / 1e9:.1f} GB for it, and {max(available or 0, 0) / 1e9:.1f} GB are free "
+        "(a smaller engine.micro_batch_tokens, or LoRA, takes less)."
+    )
+    return True
 
 
 def _attention(model: PreTrainedModel, engine: EngineConfig, precision: Precision, reporter: Reporter) -> str:

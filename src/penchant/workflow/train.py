@@ -129,6 +129,7 @@ def train_run(
         max_tokens=config.data.max_tokens,
         trunk_layers=part.frozen_layers,
         reporter=reporter,
+        step_tokens=max(config.engine.micro_batch_tokens, 2 * config.data.max_tokens),
     )
     started = time.perf_counter()
     layout = _layout(config, model, tokenized)

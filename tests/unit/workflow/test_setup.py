@@ -11,6 +11,7 @@ from tests.tiny import loaded, pair_rows, random_pairs, tiny_family, tiny_llama,
 
 from penchant.config import DataConfig, EngineConfig
 from penchant.errors import DataError, Stopped, UsageError
+from penchant.models import activation_memory
 from penchant.tokens import store
 from penchant.tokens.chat import chat_format
 from penchant.types import LedgerEntry, TokenizedPair
@@ -126,6 +127,36 @@ def test_a_trunk_that_was_asked_for_is_not_dropped_in_silence() -> None:
     asked = engine(prefix_sharing=False, trunk_sharing=True)
     with pytest.raises(UsageError, match="trunk_sharing"):
         scoring_model(model, asked, max_tokens=96, trunk_layers=1, reporter=Reporter())
+
+
+@pytest.mark.filterwarnings("ignore:.*script_method:DeprecationWarning")  # torch's own
+def test_compilation_that_was_asked_for_is_not_dropped_in_silence() -> None:
+    model = loaded(tiny_llama(layers=2))
+    assert scoring_model(model, engine(compile=True), max_tokens=96, trunk_layers=1, reporter=Reporter()).compiled
+    asked = engine(prefix_sharing=False, compile=True)
+    with pytest.raises(UsageError, match=r"engine\.compile needs"):
+        scoring_model(model, asked, max_tokens=96, trunk_layers=0, reporter=Reporter())
+
+
+def test_layers_are_computed_twice_when_they_would_not_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And only where something is trained, and only then is it said; a word of one's own is obeyed in silence."""
+    model, notes = loaded(tiny_llama(layers=2)), Notes()
+
+    def chosen(free: int | None, *, step_tokens: int | None = 2048, **values: object) -> bool:
+        monkeypatch.setattr(activation_memory, "free_bytes", lambda _: free)
+        return scoring_model(
+            model, engine(**values), max_tokens=96, trunk_layers=0, reporter=notes, step_tokens=step_tokens
+        ).checkpointing
+
+    assert not chosen(10**9)
+    assert not chosen(None)
+    assert not chosen(10**6, step_tokens=None)
+    assert not chosen(10**6, activation_checkpointing=False)
+    assert chosen(10**9, activation_checkpointing=True)
+    assert notes.notes == []
+    assert chosen(10**6)
+    [note] = notes.notes
+    assert "computed again in the backward pass: a micro-batch of 2048 tokens would keep 0.0 GB" in note
 
 
 def test_circumstances_are_plain_and_complete() -> None:
