@@ -37,6 +37,7 @@ from penchant.training.loop import Trainer, make_optimizer, train
 from penchant.training.schedule import total_steps
 from penchant.training.telemetry import MetricsLog, peak_memory_bytes
 from penchant.types import TokenizedPair
+from penchant.workflow.grading import describe_grade, grade_prediction, steady_seconds
 from penchant.workflow.reporter import Reporter
 from penchant.workflow.setup import (
     circumstances,
@@ -98,6 +99,7 @@ def train_run(
     Raises:
         PenchantError: See `penchant.errors`; nothing is half-written that looks whole.
     """
+    began = time.perf_counter()
     reporter, stopper = reporter or Reporter(), stopper or Stopper()
     set_threads(config.engine)
     device = choose_device(config.engine.device)
@@ -144,7 +146,17 @@ def train_run(
     save_model(loaded, out / "model", card=_card(config, trainer.total_steps))
     seen = min(len(tokenized), trainer.total_steps * config.train.batch_pairs)
     result = TrainResult(out, seen, trainer.total_steps, seconds, seconds + step_seconds, lines[0], lines[-1])
-    write_json(out / "eval" / "training.json", _facts(result, part, model))
+    facts = _facts(result, part, model)
+    if not checkpoint:  # of a resumed run the total is not known
+        measured = {
+            "memory_bytes": facts["peak_memory_bytes"],
+            "step_seconds": steady_seconds(lines),
+            "total_seconds": time.perf_counter() - began,
+        }
+        if grade := grade_prediction(out, config, len(tokenized), measured):
+            facts["plan"] = grade
+            reporter.note(describe_grade(grade))
+    write_json(out / "eval" / "training.json", facts)
     return result
 
 
