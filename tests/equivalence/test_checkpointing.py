@@ -16,7 +16,6 @@ from penchant.objective.logps import PairLogps
 from penchant.objective.losses import pair_objective
 from penchant.objective.pair_model import PairModel
 
-
 GROUPS = random_groups(5, seed=8)
 PARTS: dict[str, tuple[int | None, Lora | None]] = {
     "full": (None, None),

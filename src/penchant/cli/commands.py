@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -193,6 +194,45 @@ def train(
         f"Model    {out / 'model'} (opens with transformers)",
         f"Report   {out / 'report.html'}",
         f"Next     penchant eval {out} --data {held_out}",
+    )
+
+
+def plan(
+    recipe: str,
+    data: Path | None,
+    out: Path | None,
+    sets: Sequence[str],
+    *,
+    limit: int | None,
+    quiet: bool,
+    as_json: bool,
+) -> None:
+    """Run `penchant plan`."""
+    from dataclasses import asdict
+
+    from rich.console import Console
+
+    from penchant.cli.plan_view import show_plan
+    from penchant.recipes import load_recipe
+    from penchant.workflow.plan import Plan
+
+    config = load_recipe(recipe, sets)
+
+    def work(reporter: Reporter, stopper: Stopper) -> Plan:
+        from penchant.workflow.plan import plan_run
+
+        return plan_run(config, data=data, out=out, limit=limit, reporter=reporter, stopper=stopper)
+
+    found = _working(work, quiet=quiet)
+    if as_json:
+        estimates = {name: asdict(estimate) for name, estimate in found.estimates.items()}
+        print(json.dumps({**estimates, **found.facts()}))
+        return
+    show_plan(found, Console(soft_wrap=False))
+    options = "".join(f" --set {shlex.quote(one)}" for one in sets) + (f" --limit {limit}" if limit else "")
+    _next(
+        *([f"Plan     {out / 'plan.json'} (the run will grade it)"] if out else []),
+        f"Next     penchant train {recipe} --data {data or 'PAIRS.jsonl'} --out {out or 'runs/mine'}{options}",
     )
 
 

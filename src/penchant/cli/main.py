@@ -179,6 +179,27 @@ def train(
     )
 
 
+@app.command()
+def plan(
+    recipe: Annotated[str, typer.Argument(help="Name of a packaged recipe, or a YAML file.")],
+    data: Annotated[
+        Path | None, typer.Option("--data", help="Pairs: a file, or a folder with a train split.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="What is to be the run directory; the run will grade the plan.")
+    ] = None,
+    sets: Sets = None,
+    limit: Limit = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Predict memory, seconds a step and total time of a training run, in a few seconds."""
+    from penchant.cli import commands
+
+    _run(lambda: commands.plan(recipe, data, out, sets or [], limit=limit, quiet=quiet, as_json=as_json), debug)
+
+
 @app.command("eval")
 def evaluate(
     model: Annotated[str, typer.Argument(help="A run directory, or a model with --reference.")],

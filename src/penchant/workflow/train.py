@@ -38,6 +38,7 @@ from penchant.training.loop import Trainer, make_optimizer, train
 from penchant.training.schedule import total_steps
 from penchant.training.telemetry import MetricsLog, peak_memory_bytes
 from penchant.types import TokenizedPair
+from penchant.workflow.grading import describe_grade, grade_prediction, steady_seconds
 from penchant.workflow.reporter import Reporter
 from penchant.workflow.setup import (
     circumstances,
@@ -99,6 +100,7 @@ def train_run(
     Raises:
         PenchantError: See `penchant.errors`; nothing is half-written that looks whole.
     """
+    began = time.perf_counter()
     reporter, stopper = reporter or Reporter(), stopper or Stopper()
     set_threads(config.engine)
     device = choose_device(config.engine.device)
@@ -161,7 +163,10 @@ def train_run(
     save_model(loaded, out / "model", card=_card(config, steps))
     seen = min(len(tokenized), steps * config.train.batch_pairs)
     result = TrainResult(out, seen, steps, seconds, seconds + step_seconds, lines[0], lines[-1])
-    write_json(out / "eval" / "training.json", _facts(result, part, model))
+    facts = _facts(result, part, model)
+    if not checkpoint:  # of a resumed run the total is not known
+        facts |= _grade(out, config, len(tokenized), facts, lines, time.perf_counter() - began, reporter)
+    write_json(out / "eval" / "training.json", facts)
     return result
 
 
@@ -309,6 +314,28 @@ def _run_steps(
     if trainer.start_step:
         lines = [json.loads(line) for line in log.path.read_text(encoding="utf-8").splitlines()]
     return lines, sum(line["seconds"] for line in lines)
+
+
+def _grade(
+    out: Path,
+    config: Config,
+    pairs: int,
+    facts: dict[str, Any],
+    lines: list[dict[str, float]],
+    total_seconds: float,
+    reporter: Reporter,
+) -> dict[str, Any]:
+    """How good the plan was that lies in the run directory, under `plan`; nothing when there is none."""
+    measured = {
+        "memory_bytes": facts["peak_memory_bytes"],
+        "step_seconds": steady_seconds(lines),
+        "total_seconds": total_seconds,
+    }
+    grade = grade_prediction(out, config, pairs, measured)
+    if not grade:
+        return {}
+    reporter.note(describe_grade(grade))
+    return {"plan": grade}
 
 
 def _facts(result: TrainResult, part: TrainablePart, model: PairModel) -> dict[str, Any]:

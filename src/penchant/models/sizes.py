@@ -1,0 +1,164 @@
+"""How large a model is and what its layers keep for the backward pass, found without reading a weight.
+
+The whole model is built on the meta device: shapes without memory. What one layer keeps is counted on a model of
+the same shape with a few layers, random weights and a small vocabulary.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
+
+from penchant.errors import ModelError
+from penchant.models.freeze import choose_trainable, decoder, head, layers
+from penchant.models.lora import Lora
+
+_BYTES = {torch.float64: 8, torch.float32: 4, torch.bfloat16: 2, torch.float16: 2}
+
+
+@dataclass(frozen=True)
+class ModelSizes:
+    """What of a model decides memory and time.
+
+    Attributes:
+        total: All parameters of the policy as it is trained, an untied head and adapters included.
+        trained: Parameters that are trained.
+        layers: Decoder layers.
+        frozen_layers: Of these below every trained parameter.
+        layer: Parameters of one layer, adapters included.
+        width: Of the hidden state.
+        vocabulary: Rows of the head.
+        attention_width: Query heads x head size.
+        head_trained: Whether the head is trained.
+        embedding_trained: Whether the input embedding is trained.
+        untied: Whether the head is given weights of its own.
+        stored_bytes: Of a parameter in the model's files.
+    """
+
+    total: int
+    trained: int
+    layers: int
+    frozen_layers: int
+    layer: int
+    width: int
+    vocabulary: int
+    attention_width: int
+    head_trained: bool
+    embedding_trained: bool
+    untied: bool
+    stored_bytes: int
+
+    @property
+    def head(self) -> int:
+        """Parameters of the head's weight."""
+        return self.vocabulary * self.width
+
+    @property
+    def own_parameters(self) -> int:
+        """Parameters that the model's files do not hold: an untied head's copy is one of them."""
+        return self.head if self.untied else 0
+
+
+def read_model_config(path: str) -> Any:
+    """Return transformers' configuration of a model; its weights are not opened.
+
+    Raises:
+        ModelError: There is none that transformers can read.
+    """
+    try:
+        return AutoConfig.from_pretrained(path)
+    except (OSError, TypeError, ValueError) as error:
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        raise ModelError(f"the model cannot be read ({lines[0][:200]})", where=path) from error
+
+
+def model_sizes(config: Any, last_layers: int | None, lora: Lora | None = None) -> ModelSizes:
+    """Return the sizes of a model of this configuration and of its trained part, from the meta device.
+
+    Args:
+        config: From `read_model_config`; it is not changed.
+        last_layers: As for `penchant.models.freeze.choose_trainable`.
+        lora: Likewise.
+
+    Raises:
+        ModelError: It is no model that Penchant can align.
+        UsageError: There are fewer layers than asked for.
+    """
+    model = random_model(config, "meta")
+    embedding: Any = model.get_input_embeddings()
+    tied = head(model).weight is embedding.weight
+    part = choose_trainable(model, last_layers, lora)
+    stack: Any = layers(decoder(model))
+    heads = config.num_attention_heads
+    top = head(model).weight
+    return ModelSizes(
+        total=part.total if lora is None else part.total + part.trained,
+        trained=part.trained,
+        layers=len(stack),
+        frozen_layers=part.frozen_layers,
+        layer=sum(parameter.numel() for parameter in stack[-1].parameters()),
+        width=top.shape[1],
+        vocabulary=top.shape[0],
+        attention_width=heads * (getattr(config, "head_dim", None) or config.hidden_size // heads),
+        head_trained=top.requires_grad,
+        embedding_trained=embedding.weight.requires_grad,
+        untied=part.untied and tied,  # without memory every tensor seems to share that of every other
+        stored_bytes=_BYTES.get(getattr(config, "dtype", None) or torch.float32, 4),
+    )
+
+
+def thin_config(config: Any, depth: int, vocabulary: int) -> Any:
+    """Return the configuration of a model with layers of the same shape, but few, and another vocabulary."""
+    thin = copy.deepcopy(config)
+    kinds = getattr(thin, "layer_types", None)
+    if kinds is not None:
+        thin.layer_types = list(kinds[len(kinds) - depth :])
+    thin.num_hidden_layers = depth
+    thin.vocab_size = vocabulary
+    for name in ("pad_token_id", "bos_token_id", "eos_token_id"):
+        setattr(thin, name, None)  # they need not be part of the vocabulary any more
+    return thin
+
+
+def random_model(config: Any, device: str) -> PreTrainedModel:
+    """Return a model in fp32 with random weights, with the attention that a loaded one would have.
+
+    Raises:
+        ModelError: transformers has no causal language model for this configuration.
+    """
+    attentions = ["eager"] if getattr(config, "attn_logit_softcapping", None) else ["sdpa", "eager"]
+    for attention in attentions:
+        try:
+            with torch.device(device):
+                made: Any = AutoModelForCausalLM.from_config(
+                    copy.deepcopy(config), dtype=torch.float32, attn_implementation=attention
+                )
+            return made.eval()
+        except ValueError as error:
+            if attention == "eager" or "scaled_dot_product_attention" not in str(error):
+                raise ModelError(f"{config.model_type} is not a causal language model ({error})"[:300]) from error
+    raise AssertionError("the last attention either builds or raises")
+
+
+def saved_bytes(forward: Callable[[], Tensor], parameters: Iterable[Tensor]) -> int:
+    """Return the bytes that a forward pass keeps for its backward pass, the parameters themselves not counted."""
+    owned = {parameter.untyped_storage().data_ptr() for parameter in parameters}
+    kept: dict[int, Tensor] = {}  # holding them keeps their addresses from being used twice
+
+    def pack(tensor: Tensor) -> Tensor:
+        place = tensor.untyped_storage().data_ptr()
+        if place not in owned:
+            kept[place] = tensor
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        result = forward()
+    found = sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
+    del result
+    return found

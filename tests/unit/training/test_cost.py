@@ -1,0 +1,159 @@
+"""Formulas of cost against what really happens: tokens, attention pairs, scored rows, bytes kept."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+from tests.tiny import END, pair_model, random_groups, tiny_llama
+
+from penchant.batching.attention_plan import blocks
+from penchant.batching.pair_batch import Group, pack_groups, pad_groups
+from penchant.models.freeze import choose_trainable
+from penchant.models.sizes import ModelSizes, model_sizes, saved_bytes
+from penchant.objective.head import PairObjective
+from penchant.training.cost import (
+    Line,
+    Load,
+    Shape,
+    UnitCosts,
+    activation_bytes,
+    forward_seconds,
+    gradient_seconds,
+    micro_batch_load,
+    step_parts,
+    trunk_seconds,
+)
+
+FREE = UnitCosts(
+    layer_forward=0.0,
+    layer_step=0.0,
+    rest_forward=Line(0, 0),
+    rest_step=Line(0, 0),
+    head_forward=0.0,
+    head_step=0.0,
+    update=0.0,
+    layer_saved=Line(0, 0),
+    rest_saved=Line(0, 0),
+    working=Line(0, 0),
+    spread=0.0,
+)
+
+
+def shape(last_layers: int | None = 2, layers: int = 5, block_rows: int = 10) -> Shape:
+    return Shape(model_sizes(tiny_llama(layers=layers, tied=True).config, last_layers), True, block_rows)
+
+
+def test_a_packed_load_is_that_of_the_batch() -> None:
+    groups = random_groups(5)
+    load, batch = micro_batch_load(groups, packed=True), pack_groups(groups)
+    looks = sum(
+        block.num_keys - block.num_queries + place + 1
+        for block in blocks(batch.segments or ())
+        for place in range(block.num_queries)
+    )
+    assert load == Load(batch.num_tokens, looks, len(batch.predict_index))
+
+
+def test_a_shared_prompt_is_counted_once() -> None:
+    groups = [Group((5, 6, 7), ((8, 9, END), (9, END))), Group((5, 6, 7), ((10, END), (11, 12, END)))]
+    assert micro_batch_load(groups, packed=True).tokens == pack_groups(groups).num_tokens == 3 + 2 + 1 + 1 + 2
+
+
+def test_a_padded_load_counts_its_padding() -> None:
+    groups = random_groups(3)
+    load, batch = micro_batch_load(groups, packed=False), pad_groups(groups, 0)
+    rows, width = batch.input_ids.shape
+    assert load == Load(rows * width, rows * width * width, len(batch.predict_index))
+
+
+def test_attention_counts_as_tokens() -> None:
+    sizes: ModelSizes = shape().sizes
+    load = Load(tokens=10, looks=55, rows=3)
+    # 2 operations a weight and token, 4 a look and unit of width
+    operations = 2 * sizes.layer * 10 + 4 * sizes.attention_width * 55
+    assert load.layer_tokens(sizes) == pytest.approx(operations / (2 * sizes.layer))
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "fixed", "each"),
+    [
+        ((10, 3.0), (20, 5.0), 1.0, 0.2),
+        ((20, 5.0), (10, 3.0), 1.0, 0.2),
+        ((10, 1.0), (20, 5.0), 0.0, 0.25),  # the small one came out too cheap
+        ((10, 6.0), (20, 5.0), 5.0, 0.0),  # or too dear
+        ((20, 5.0), (20, 5.0), 0.0, 0.25),
+    ],
+)
+def test_a_line_through_two_points(
+    one: tuple[float, float], other: tuple[float, float], fixed: float, each: float
+) -> None:
+    line = Line.through(one, other)
+    assert (line.fixed, line.each) == pytest.approx((fixed, each))
+    assert line.at(20) == pytest.approx(5.0)
+
+
+def test_seconds_add_up_layer_by_layer() -> None:
+    costs = dataclasses.replace(
+        FREE,
+        layer_forward=1.0,
+        layer_step=3.0,
+        rest_forward=Line(10, 1),
+        rest_step=Line(100, 2),
+        head_forward=1000.0,
+        head_step=2000.0,
+    )
+    load, how = Load(tokens=7, looks=0, rows=4), shape(last_layers=2, layers=5)
+    assert trunk_seconds(load, how, costs) == 3 * 7
+    assert forward_seconds(load, how, costs) == 1 * 7 + 10 + 7 + 4000
+    assert gradient_seconds(load, how, costs) == 3 * 7 + 100 + 14 + 8000
+
+
+def kept(layers: int, groups: list[Group], last_layers: int | None) -> int:
+    """Bytes that a real tiny model keeps, the head's own left out."""
+    model = tiny_llama(layers=layers, tied=True)
+    part = choose_trainable(model, last_layers)
+    ready = pair_model(model, trunk_layers=part.frozen_layers)
+    batch = ready.collate(groups)
+    objective = PairObjective(lambda policy, _: policy.chosen - policy.rejected, torch.ones(len(groups)))
+    return saved_bytes(lambda: ready.losses(batch, objective).total, ready.parameters())
+
+
+@pytest.mark.parametrize("last_layers", [None, 3])
+def test_kept_bytes_of_many_layers_follow_from_two(last_layers: int | None) -> None:
+    groups = random_groups(4)
+    load = micro_batch_load(groups, packed=True)
+    two, three = (kept(count, groups, last_layers and count) for count in (2, 3))
+    layer = three - two
+    assert layer > 4 * load.tokens * 32 * 4  # more than queries, keys, values and output of one token each
+    costs = dataclasses.replace(FREE, layer_saved=Line(layer, 0), rest_saved=Line(two - layer, 0))
+    how = shape(last_layers, layers=6)
+    hidden = 4 * how.sizes.width * load.rows
+    assert activation_bytes(load, how, costs) - hidden == kept(6, groups, last_layers)
+
+
+def test_parts_of_a_step() -> None:
+    costs = dataclasses.replace(FREE, working=Line(1000, 2), rest_saved=Line(0, 5))
+    how, loads = shape(last_layers=2), [Load(10, 0, 30), Load(20, 0, 4)]
+    sizes = how.sizes
+    parts = step_parts(loads, how, costs, accumulates=False)
+    assert parts == {
+        "weights": 4 * (sizes.total - sizes.head),
+        "head of its own": 4 * sizes.head,
+        "gradients": 4 * sizes.trained,
+        "gradients of a micro-batch": 0,
+        "AdamW's moments": 8 * sizes.trained,
+        "scores": 4 * sizes.vocabulary * 10,  # no more rows than a block has
+        "activations": 5 * 10 + 4 * sizes.width * 30,  # fewer tokens, but more scored ones
+        "libraries and working memory": 1000 + 2 * 10,
+    }
+    assert step_parts(loads, how, costs, accumulates=True)["gradients of a micro-batch"] == 4 * sizes.head
+
+
+def test_a_trained_embedding_has_gradients_of_its_own_micro_batch() -> None:
+    how, loads = shape(last_layers=None), [Load(10, 0, 3)]
+    found = [
+        step_parts(loads, how, FREE, accumulates=more)["gradients of a micro-batch"] for more in (False, True)
+    ]
+    assert found == [4 * how.sizes.head, 12 * how.sizes.head]
