@@ -99,8 +99,10 @@ def test_both_layouts_score_exactly_the_responses(these: list[Group]) -> None:
 
 
 @given(many_groups, st.lists(st.integers(0, 3), max_size=4))
-def test_a_packed_row_holds_every_prompt_once_and_no_padding(these: list[Group], again: list[int]) -> None:
-    """Segments tile the row, one a prompt; and each group finds the tokens that it is fed in the row."""
+def test_a_packed_row_holds_no_padding_and_never_more_than_its_groups(
+    these: list[Group], again: list[int]
+) -> None:
+    """Segments tile the row, and each group finds the tokens that it is fed in the row."""
     these = [
         *these,
         *(these[place % len(these)] for place in again),
@@ -108,7 +110,7 @@ def test_a_packed_row_holds_every_prompt_once_and_no_padding(these: list[Group],
     batch = pack_groups(these)
     assert batch.segments is not None
     assert batch.group_rows is not None
-    assert len(batch.segments) == len({group.prompt_ids for group in these})
+    assert len({group.prompt_ids for group in these}) <= len(batch.segments) <= len(these)
     row = batch.input_ids[0]
     ends = [segment.start + segment.length for segment in batch.segments]
     assert [segment.start for segment in batch.segments] == [0, *ends[:-1]]

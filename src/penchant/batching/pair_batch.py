@@ -57,9 +57,7 @@ class Group:
     @property
     def num_packed_tokens(self) -> int:
         """Tokens of this group in the packed layout."""
-        fed = self.fed()
-        shared = common_prefix_length(fed)
-        return shared + sum(len(ids) - shared for ids in fed)
+        return _laid_out(self.fed())
 
 
 def _places(response: tuple[int, ...], mask: tuple[bool, ...] | None) -> Sequence[int]:
@@ -160,7 +158,7 @@ def pack_groups(groups: Sequence[Group]) -> PairBatch:
     row = _Row([], [], [])
     fed = [group.fed() for group in groups]
     places: list[list[_Place]] = [[] for _ in groups]
-    clusters = _by_prompt(groups)
+    clusters = _by_prompt(groups, fed)
     for members in clusters:
         for number, found in zip(members, row.append([fed[number] for number in members]), strict=True):
             places[number] = found
@@ -221,11 +219,24 @@ class _Row(NamedTuple):
         return [[places[sequence] for sequence in group] for group in groups]
 
 
-def _by_prompt(groups: Sequence[Group]) -> list[list[int]]:
+def _by_prompt(groups: Sequence[Group], fed: Sequence[Sequence[tuple[int, ...]]]) -> list[list[int]]:
+    """The groups of each prompt together; apart where sharing it would cost more than it saves."""
     members: dict[tuple[int, ...], list[int]] = {}
     for number, group in enumerate(groups):
         members.setdefault(group.prompt_ids, []).append(number)
-    return list(members.values())
+    clusters: list[list[int]] = []
+    for numbers in members.values():
+        sequences = {sequence for number in numbers for sequence in fed[number]}
+        # responses of one group may begin alike beyond the prompt, which is lost when another's do not
+        apart = sum(_laid_out(fed[number]) for number in numbers)
+        clusters += [numbers] if _laid_out(list(sequences)) <= apart else [[number] for number in numbers]
+    return clusters
+
+
+def _laid_out(sequences: Sequence[tuple[int, ...]]) -> int:
+    """Tokens of a segment of these sequences."""
+    shared = common_prefix_length(sequences)
+    return shared + sum(len(ids) - shared for ids in sequences)
 
 
 def _predicting_rows(group: Group, places: Sequence[_Place]) -> list[list[int]]:
