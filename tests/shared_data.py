@@ -15,5 +15,6 @@ def shared_file(name: str) -> Path:
     """Return a file or folder of real rows by its name in the folder, or skip the test that asks for it."""
     path = FOLDER / name
     if not path.exists():
+        # the rows are not ours to ship; made-up ones prove the same rules everywhere, these are extra cases
         pytest.skip(f"needs the real rows of {name}")
     return path

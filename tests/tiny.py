@@ -264,3 +264,13 @@ class StopAfter(Reporter):
                 self.stopper.requested = self.left <= 0
 
         yield advance
+
+
+class Notes(Reporter):
+    """Keeps what a run said."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.lines.append(text)

@@ -7,6 +7,7 @@ import torch
 from tests.tiny import (
     END,
     FAMILIES,
+    Notes,
     gradients,
     largest_difference,
     loaded,
@@ -20,7 +21,6 @@ from penchant.batching.pair_batch import Group
 from penchant.config import build_config
 from penchant.models.capability import no_prefix_sharing_reason
 from penchant.models.freeze import choose_trainable, head
-from penchant.workflow.reporter import Reporter
 from penchant.workflow.setup import scoring_model
 
 NOT_SHARED = ("Gemma2", "Gemma3")
@@ -33,14 +33,6 @@ GROUPS = [
     Group((5, 6), ((20, 21, END), (20, 22, END), (23, END))),  # three responses
     Group((5, 6, 7), ((9, 10, END),)),  # one response
 ]
-
-
-class Notes(Reporter):
-    def __init__(self) -> None:
-        self.notes: list[str] = []
-
-    def note(self, text: str) -> None:
-        self.notes.append(text)
 
 
 def assert_same_gradients(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> None:
@@ -94,8 +86,8 @@ def test_what_cannot_share_a_prefix_is_computed_apart_and_says_so(name: str) -> 
         reporter=notes,
     )
     assert not ready.prefix_sharing
-    assert len(notes.notes) == 1
-    assert "not shared" in notes.notes[0]
+    assert len(notes.lines) == 1
+    assert "not shared" in notes.lines[0]
     found = ready(ready.collate(GROUPS))
     assert largest_difference(found.detach(), plain_token_logps(model, GROUPS).detach()) <= LOGPS
 

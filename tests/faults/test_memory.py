@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from tests.tiny import (
+    Notes,
     pair_model,
     pair_rows,
     random_pairs,
@@ -25,7 +26,6 @@ from penchant.models.memory import is_out_of_memory
 from penchant.objective.head import PairLosses
 from penchant.objective.pair_model import PairModel
 from penchant.objective.reference import reference_logps
-from penchant.workflow.reporter import Reporter
 from penchant.workflow.train import train_run
 
 ERRORS = [
@@ -53,14 +53,6 @@ class Room:
             return result
 
         monkeypatch.setattr(PairModel, "losses", limited)
-
-
-class Notes(Reporter):
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def note(self, text: str) -> None:
-        self.lines.append(text)
 
 
 @pytest.fixture

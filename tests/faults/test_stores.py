@@ -21,6 +21,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from tests.tiny import (
+    Notes,
     pair_model,
     pair_rows,
     random_pairs,
@@ -41,23 +42,12 @@ from penchant.objective.pair_model import PairModel
 from penchant.objective.reference import Reference, reference_logps
 from penchant.objective.shards import Shard, read_shard, write_shard
 from penchant.objective.trunk_store import TrunkStore
-from penchant.workflow.reporter import Reporter
 from penchant.workflow.train import train_run
 
 PAIRS = random_pairs(6, seed=5)
 CHUNKS = [[0, 1], [2, 3], [4, 5]]
 HEADER = 64
 HALF = 3  # pairs in each of the two shards of `two_shards`
-
-
-class Notes(Reporter):
-    """What a run said."""
-
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def note(self, text: str) -> None:
-        self.lines.append(text)
 
 
 def scored(folder: Path, model: PairModel, notes: list[str] | None = None, **changes: Any) -> Reference:

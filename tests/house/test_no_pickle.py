@@ -42,7 +42,7 @@ def test_source_opens_no_file_that_could_run_code() -> None:
 
 @pytest.mark.parametrize(
     "text",
-    [
+    [  # samples that the search has to find, never run: what it may not overlook in the sources
         "import pickle",
         "def f():\n    from joblib import load",
         "from torch import load",

@@ -226,10 +226,11 @@ def _by_prompt(groups: Sequence[Group], fed: Sequence[Sequence[tuple[int, ...]]]
         members.setdefault(group.prompt_ids, []).append(number)
     clusters: list[list[int]] = []
     for numbers in members.values():
-        sequences = {sequence for number in numbers for sequence in fed[number]}
         # responses of one group may begin alike beyond the prompt, which is lost when another's do not
-        apart = sum(_laid_out(fed[number]) for number in numbers)
-        clusters += [numbers] if _laid_out(list(sequences)) <= apart else [[number] for number in numbers]
+        together = len(numbers) == 1 or _laid_out(
+            list({sequence for number in numbers for sequence in fed[number]})
+        ) <= sum(_laid_out(fed[number]) for number in numbers)
+        clusters += [numbers] if together else [[number] for number in numbers]
     return clusters
 
 

@@ -118,17 +118,23 @@ def free_bytes(device: torch.device, root: Path = Path("/")) -> int | None:
         return None
     memory = root / "sys" / "fs" / "cgroup"
     found = [
-        _meminfo(root / "proc" / "meminfo"),
+        _kilobytes(root / "proc" / "meminfo", "MemAvailable"),
         _group_free(memory, "memory.max", "memory.current"),
         _group_free(memory / "memory", "memory.limit_in_bytes", "memory.usage_in_bytes"),
     ]
     return min((size for size in found if size is not None), default=None)
 
 
-def _meminfo(file: Path) -> int | None:
+def resident_bytes(root: Path = Path("/")) -> int:
+    """Return the memory that this process has now; 0 where that cannot be asked."""
+    return _kilobytes(root / "proc" / "self" / "status", "VmRSS") or 0
+
+
+def _kilobytes(file: Path, wanted: str) -> int | None:
+    """A figure of a file of lines like `NAME: 123 kB`, in bytes."""
     for line in _read(file).splitlines():
         name, _, size = line.partition(":")
-        if name == "MemAvailable":
+        if name == wanted:
             return int(size.split()[0]) * 1024
     return None
 

@@ -7,12 +7,10 @@ the same shape with a few layers, random weights and a small vocabulary.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from penchant.errors import ModelError
@@ -144,21 +142,3 @@ def random_model(config: Any, device: str) -> PreTrainedModel:
             if attention == "eager" or "scaled_dot_product_attention" not in str(error):
                 raise ModelError(f"{config.model_type} is not a causal language model ({error})"[:300]) from error
     raise AssertionError("the last attention either builds or raises")
-
-
-def saved_bytes(forward: Callable[[], Tensor], parameters: Iterable[Tensor]) -> int:
-    """Return the bytes that a forward pass keeps for its backward pass, the parameters themselves not counted."""
-    owned = {parameter.untyped_storage().data_ptr() for parameter in parameters}
-    kept: dict[int, Tensor] = {}  # holding them keeps their addresses from being used twice
-
-    def pack(tensor: Tensor) -> Tensor:
-        place = tensor.untyped_storage().data_ptr()
-        if place not in owned:
-            kept[place] = tensor
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        result = forward()
-    found = sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
-    del result
-    return found

@@ -201,9 +201,8 @@ class _Products:
 
     def scores(self, hidden: Tensor) -> Tensor:
         """Return the scores of some rows, shape (rows, vocab); they hold until the next are asked for."""
-        if (
-            not self.half and self._place is None
-        ):  # fresh pages for every block would cost as much as a pass over them
+        # fresh pages for every block would cost as much as a pass over them
+        if not self.half and self._place is None:
             self._place = hidden.new_empty(self.head.block_rows, len(self.weight), dtype=self.weight.dtype)
         place = None if self._place is None else self._place[: len(hidden)]
         scores = self.product(hidden.detach(), self.weight.T, out=place)

@@ -22,6 +22,7 @@ import torch
 from penchant.batching.packing import first_epoch_chunks
 from penchant.batching.pair_batch import pair_group
 from penchant.config import Config
+from penchant.models.activation_memory import free_bytes, resident_bytes
 from penchant.models.bundled import cache_directory
 from penchant.models.capability import no_prefix_sharing_reason
 from penchant.models.load import resolve_model
@@ -365,35 +366,8 @@ def _existing(path: Path) -> Path:
 
 
 def available_bytes(device: str) -> int:
-    """Return the memory that a run could have here: free on the accelerator, or of the system and its limits."""
-    if device.startswith("cuda"):
-        torch.cuda.empty_cache()
-        return torch.cuda.mem_get_info()[0]
-    limits = [_first_number(Path(name)) for name in _CGROUP_LIMITS]
-    found = [limit for limit in (*limits, _free_memory()) if limit]
-    return min(found) if found else os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-
-
-_CGROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
-
-
-def _first_number(path: Path) -> int | None:
-    try:
-        return int(path.read_text(encoding="ascii").split()[0])
-    except (OSError, ValueError, IndexError):  # "max" is no number: no limit
-        return None
-
-
-def _free_memory() -> int | None:
-    """What the system could give, and what this process has already, which the run will not need beside it."""
-    found = {}
-    for name in ("/proc/meminfo", "/proc/self/status"):
-        try:
-            lines = Path(name).read_text(encoding="ascii").splitlines()
-        except (OSError, UnicodeDecodeError):
-            return None
-        found |= {line.split(":")[0]: line.split()[1] for line in lines if line.endswith(" kB")}
-    try:
-        return 1024 * (int(found["MemAvailable"]) + int(found["VmRSS"]))
-    except (KeyError, ValueError):
-        return None
+    """Return the memory that a run could have here: what is free, and on a CPU what this process has already."""
+    free = free_bytes(torch.device(device))
+    if free is None:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return free if device.startswith("cuda") else free + resident_bytes()

@@ -23,11 +23,12 @@ import torch
 from penchant.batching.packing import first_epoch_chunks
 from penchant.batching.pair_batch import pair_group
 from penchant.config import Config
+from penchant.models.activation_memory import bytes_kept
 from penchant.models.freeze import choose_trainable
 from penchant.models.load import LoadedModel
 from penchant.models.lora import Lora
 from penchant.models.memory import release_memory
-from penchant.models.sizes import ModelSizes, model_sizes, random_model, saved_bytes, thin_config
+from penchant.models.sizes import ModelSizes, model_sizes, random_model, thin_config
 from penchant.objective.head import Head
 from penchant.objective.logps import PairLogps
 from penchant.objective.losses import LOSSES, pair_objective
@@ -127,7 +128,7 @@ class _Probe:
             zeros = torch.zeros(len(pairs), device=self.model.device)
             reference = PairLogps(zeros, zeros, zeros, zeros)
         objective = pair_objective(self.config.objective, reference, weights)
-        return saved_bytes(lambda: self.model.losses(batch, objective).total, self.model.parameters())
+        return bytes_kept(lambda: self.model.losses(batch, objective).total, self.model.parameters())
 
 
 def probe(

@@ -18,6 +18,7 @@ from penchant.models.activation_memory import (
     free_bytes,
     needs_checkpointing,
     predicted_bytes,
+    resident_bytes,
 )
 from penchant.models.attention import packed_attention
 from penchant.models.freeze import choose_trainable
@@ -135,3 +136,12 @@ def test_free_memory_is_what_an_older_control_group_leaves(tmp_path: Path) -> No
 def test_where_nobody_can_be_asked_nothing_is_known(tmp_path: Path) -> None:
     assert free_bytes(CPU, tmp_path) is None
     assert free_bytes(torch.device("mps")) is None
+
+
+def test_resident_memory_is_this_process(tmp_path: Path) -> None:
+    """The figure of the system's own file; nothing where there is no such file."""
+    assert resident_bytes(tmp_path) == 0
+    status = tmp_path / "proc" / "self" / "status"
+    status.parent.mkdir(parents=True)
+    status.write_text("Name:\tpython\nVmRSS:\t  640 kB\nRssAnon:\t 5 kB\n", encoding="ascii")
+    assert resident_bytes(tmp_path) == 640 * 1024

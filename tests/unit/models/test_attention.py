@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from tests.unit.models.dense_attention import may_see
 from torch import Tensor
 
 import penchant.models.attention as module
@@ -12,20 +13,6 @@ from penchant.batching.pair_batch import Segment
 
 SEGMENTS = (Segment(0, 3, (2, 4)), Segment(9, 1, (0, 2, 3)), Segment(15, 4, (0,)))
 TOKENS = 19
-
-
-def may_see() -> Tensor:
-    """Token by token: the prefix and the own rest up to itself, nothing of a twin or another group."""
-    seen = torch.zeros(TOKENS, TOKENS, dtype=torch.bool)
-    for segment in SEGMENTS:
-        prefix = list(range(segment.start, segment.start + segment.prefix))
-        cursor = segment.start + segment.prefix
-        for rest in segment.rests:
-            sequence = prefix + list(range(cursor, cursor + rest))
-            for place, token in enumerate(sequence):
-                seen[token, sequence[: place + 1]] = True
-            cursor += rest
-    return seen
 
 
 def attended(
@@ -42,7 +29,7 @@ def attended(
 def masked_softmax(query: Tensor, key: Tensor, value: Tensor, scaling: float | None) -> Tensor:
     repeats = query.shape[1] // key.shape[1]
     scores = torch.einsum("bhqd,bhkd->bhqk", query, key.repeat_interleave(repeats, 1))
-    scores = (scores * (8**-0.5 if scaling is None else scaling)).masked_fill(~may_see(), -torch.inf)
+    scores = (scores * (8**-0.5 if scaling is None else scaling)).masked_fill(~may_see(SEGMENTS), -torch.inf)
     return (torch.softmax(scores, -1) @ value.repeat_interleave(repeats, 1)).transpose(1, 2)
 
 

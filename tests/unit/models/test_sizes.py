@@ -9,9 +9,10 @@ import torch
 from tests.tiny import FAMILIES, save_tiny, tiny_family, tiny_llama
 
 from penchant.errors import ModelError, UsageError
+from penchant.models.activation_memory import bytes_kept
 from penchant.models.freeze import choose_trainable, decoder, head, layers
 from penchant.models.lora import Lora
-from penchant.models.sizes import model_sizes, random_model, read_model_config, saved_bytes, thin_config
+from penchant.models.sizes import model_sizes, random_model, read_model_config, thin_config
 
 # peft asks a model for an attribute that transformers has renamed
 pytestmark = pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing.*:FutureWarning")
@@ -90,5 +91,5 @@ def test_kept_bytes_count_a_tensor_once_and_no_parameter() -> None:
         product = weight * entry  # keeps the entry: 32 bytes, and the weight, which is not counted
         return (product * product).sum()  # keeps the product, twice: 32 bytes
 
-    assert saved_bytes(forward, [weight]) == 64
-    assert saved_bytes(forward, []) == 96
+    assert bytes_kept(forward, [weight]) == 64
+    assert bytes_kept(forward, []) == 96

@@ -10,8 +10,9 @@ from tests.tiny import END, pair_model, random_groups, tiny_llama
 
 from penchant.batching.attention_plan import blocks
 from penchant.batching.pair_batch import Group, pack_groups, pad_groups
+from penchant.models.activation_memory import bytes_kept
 from penchant.models.freeze import choose_trainable
-from penchant.models.sizes import ModelSizes, model_sizes, saved_bytes
+from penchant.models.sizes import ModelSizes, model_sizes
 from penchant.objective.head import PairObjective
 from penchant.training.cost import (
     Line,
@@ -117,7 +118,7 @@ def kept(layers: int, groups: list[Group], last_layers: int | None) -> int:
     ready = pair_model(model, trunk_layers=part.frozen_layers)
     batch = ready.collate(groups)
     objective = PairObjective(lambda policy, _: policy.chosen - policy.rejected, torch.ones(len(groups)))
-    return saved_bytes(lambda: ready.losses(batch, objective).total, ready.parameters())
+    return bytes_kept(lambda: ready.losses(batch, objective).total, ready.parameters())
 
 
 @pytest.mark.parametrize("last_layers", [None, 3])

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tests.tiny import loaded, pair_rows, random_pairs, tiny_family, tiny_llama, tiny_tokenizer, write_rows
+from tests.tiny import Notes, loaded, pair_rows, random_pairs, tiny_family, tiny_llama, tiny_tokenizer, write_rows
 
 from penchant.config import DataConfig, EngineConfig
 from penchant.errors import DataError, Stopped, UsageError
@@ -33,14 +33,6 @@ from penchant.workflow.stopping import Stopper
 
 def engine(**values: object) -> EngineConfig:
     return EngineConfig.model_validate({"device": "cpu", "precision": "fp32", "threads": 1, **values})
-
-
-class Notes(Reporter):
-    def __init__(self) -> None:
-        self.notes: list[str] = []
-
-    def note(self, text: str) -> None:
-        self.notes.append(text)
 
 
 def test_a_fingerprint_knows_ids_tokens_and_order() -> None:
@@ -112,13 +104,13 @@ def test_threads_are_set_only_when_configured(monkeypatch: pytest.MonkeyPatch) -
 def test_prompts_are_shared_where_they_can_be_and_a_model_that_cannot_says_why() -> None:
     model, notes = loaded(tiny_llama(layers=2)), Notes()
     shared = scoring_model(model, engine(), max_tokens=96, trunk_layers=1, reporter=notes)
-    assert (shared.prefix_sharing, shared.trunk_layers, notes.notes) == (True, 1, [])
+    assert (shared.prefix_sharing, shared.trunk_layers, notes.lines) == (True, 1, [])
     off = scoring_model(model, engine(prefix_sharing=False), max_tokens=96, trunk_layers=1, reporter=notes)
-    assert (off.prefix_sharing, off.trunk_layers, notes.notes) == (False, 0, [])
+    assert (off.prefix_sharing, off.trunk_layers, notes.lines) == (False, 0, [])
     slides = loaded(tiny_family("Mistral", layers=1, sliding_window=8))
     apart = scoring_model(slides, engine(), max_tokens=96, trunk_layers=1, reporter=notes)
     assert (apart.prefix_sharing, apart.trunk_layers) == (False, 0)
-    [note] = notes.notes
+    [note] = notes.lines
     assert "its attention slides over 8 tokens" in note
 
 
@@ -153,9 +145,9 @@ def test_layers_are_computed_twice_when_they_would_not_fit(monkeypatch: pytest.M
     assert not chosen(10**6, step_tokens=None)
     assert not chosen(10**6, activation_checkpointing=False)
     assert chosen(10**9, activation_checkpointing=True)
-    assert notes.notes == []
+    assert notes.lines == []
     assert chosen(10**6)
-    [note] = notes.notes
+    [note] = notes.lines
     assert "computed again in the backward pass: a micro-batch of 2048 tokens would keep 0.0 GB" in note
 
 
