@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import datetime
 import json
+import os
 import tempfile
 import time
 from collections import defaultdict
@@ -22,6 +23,7 @@ import torch
 import transformers
 
 from penchant.data.house_style import house_style_file
+from penchant.models.load import resolve_model
 from penchant.objective import pair_model
 from penchant.objective.pair_model import PairModel
 from penchant.recipes import load_recipe
@@ -64,8 +66,10 @@ def _is_static(owner: type, attribute: str) -> bool:
 
 
 def _train(steps: int) -> list[dict[str, float]]:
-    config = load_recipe("demo", [f"train.max_steps={steps}"])
+    os.environ.pop("PENCHANT_CACHE", None)
+    config = load_recipe("demo", [f"train.max_steps={steps}", f"model.path={resolve_model('bundled')}"])
     with tempfile.TemporaryDirectory() as folder:
+        os.environ["PENCHANT_CACHE"] = str(Path(folder) / "cache")  # or the second run finds the first's
         out = Path(folder) / "run"
         train_run(config, house_style_file("pairs"), out)
         return [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
