@@ -76,6 +76,13 @@ SINGLE = (
     ("Peak memory", "peak_memory_bytes", byte_size),
 )
 
+# What `penchant plan` predicts: label, key, how to print it.
+PREDICTED = (
+    ("Time per step", "step_seconds", duration),
+    ("Total time", "total_seconds", duration),
+    ("Peak memory", "memory_bytes", byte_size),
+)
+
 _SHOWN_ELSEWHERE = {"verdict", "controls", "style", "breakdown_reference", "breakdown_policy"}
 
 
@@ -110,10 +117,11 @@ def write_report(run_directory: Path) -> Path:
 def render_report(run_directory: Path) -> str:
     """Return the page that `write_report` writes; the same files give the same page."""
     metrics = _read_metrics(run_directory / "metrics.jsonl")
-    summary = _read_summary(run_directory / "eval" / "summary.json")
+    summary = _read_object(run_directory / "eval" / "summary.json")
     samples = _read_lines(run_directory / "samples" / "test.jsonl") or []
     answers = [Answer(row, _change(row)) for row in samples]
     config = _read_text(run_directory / "config.yaml")
+    training = _read_object(run_directory / "eval" / "training.json")
     template = page_environment().get_template("report.html.j2")
     return template.render(
         run=run_directory.resolve().name,
@@ -128,6 +136,8 @@ def render_report(run_directory: Path) -> str:
         examples=choose_examples(answers),
         bars=_pass_rate_chart(summary or {}),
         curves=learning_curves(metrics),
+        planned=(run_directory / "plan.json").is_file(),
+        predictions=_predictions(_mapping(training, "plan")),
         paired=_paired_rows(summary or {}),
         single=_single_rows(summary or {}),
         controls=_controls(summary or {}),
@@ -193,14 +203,14 @@ def _read_lines(path: Path) -> list[Row] | None:
     return rows
 
 
-def _read_summary(path: Path) -> Row | None:
+def _read_object(path: Path) -> Row | None:
     text = _read_text(path)
     if text is None:
         return None
-    summary = _parsed(text)
-    if not isinstance(summary, dict):
+    content = _parsed(text)
+    if not isinstance(content, dict):
         raise _unreadable(path, "This is not a JSON object.")
-    return summary
+    return content
 
 
 def _read_ledger(path: Path) -> Row | None:
@@ -306,6 +316,20 @@ def _single_rows(summary: Row) -> list[tuple[str, Row]]:
 def _as_text(value: object) -> Row:
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
     return {"value": text[:200], "interval": ""}
+
+
+def _predictions(plan: Row) -> list[Row]:
+    """Each planned figure that the run graded: predicted with its interval, measured, and whether it held."""
+    rows = []
+    for label, key, show in PREDICTED:
+        grade = _mapping(plan, key)
+        measured, low, high = (_number(grade, name) for name in ("measured", "low", "high"))
+        if measured is None or low is None or high is None:
+            continue
+        predicted = _figure({**grade, "value_interval": [low, high]}, "value", show)
+        missed = "less than predicted" if measured < low else "more than predicted" if measured > high else ""
+        rows.append({"label": label, "predicted": predicted, "measured": show(measured), "missed": missed})
+    return rows
 
 
 def _controls(summary: Row) -> list[Row]:

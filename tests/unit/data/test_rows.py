@@ -42,7 +42,7 @@ def test_the_same_rows_come_from_every_format(tmp_path: Path) -> None:
     values = [{"n": n, "t": "snö 雪"} for n in range(3)]
     lines = "\n".join(json.dumps(value, ensure_ascii=False) for value in values).encode()
     (tmp_path / "a.jsonl").write_bytes(lines)
-    (tmp_path / "a.jsonl.gz").write_bytes(gzip.compress(lines))
+    (tmp_path / "a.jsonl.gz").write_bytes(gzip.compress(lines, mtime=0))
     (tmp_path / "a.json").write_text(json.dumps(values), encoding="utf-8")
     for name in ("a.jsonl", "a.jsonl.gz", "a.json"):
         rows = read_rows(tmp_path / name)
@@ -197,7 +197,7 @@ def test_a_json_file_with_one_object_is_one_row(tmp_path: Path) -> None:
         ("a.jsonl", b"\xef\xbb\xbf"),
         ("a.json", b""),
         ("a.json", b"[]"),
-        ("a.jsonl.gz", gzip.compress(b"")),
+        ("a.jsonl.gz", gzip.compress(b"", mtime=0)),
         ("a.csv", b""),
         ("a.csv", b"prompt,chosen\n"),
     ],
@@ -208,7 +208,7 @@ def test_a_file_without_rows_is_refused(tmp_path: Path, name: str, content: byte
         read_rows(tmp_path / name)
 
 
-@pytest.mark.parametrize("content", [b"plain", gzip.compress(b'{"n": 1}' * 50)[:-12]])
+@pytest.mark.parametrize("content", [b"plain", gzip.compress(b'{"n": 1}' * 50, mtime=0)[:-12]])
 def test_a_gzip_file_must_be_whole(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "a.jsonl.gz").write_bytes(content)
     with pytest.raises(DataError, match="not a whole gzip file"):
@@ -307,7 +307,7 @@ def test_a_line_is_not_held_beyond_a_limit(tmp_path: Path, monkeypatch: pytest.M
 
 def test_a_gzip_file_that_ends_early_gives_its_rows_and_one_broken_row_for_the_rest(tmp_path: Path) -> None:
     lines = "".join(json.dumps({"n": n, "t": f"{n * 7919 % 1000003:x}" * 9}) + "\n" for n in range(2000)).encode()
-    whole = gzip.compress(lines)
+    whole = gzip.compress(lines, mtime=0)
     (tmp_path / "a.jsonl.gz").write_bytes(whole[: len(whole) // 2])
     *rows, last = iter_rows(tmp_path / "a.jsonl.gz")
     assert len(rows) > 100
@@ -318,7 +318,7 @@ def test_a_gzip_file_that_ends_early_gives_its_rows_and_one_broken_row_for_the_r
 
 
 def test_a_gzip_file_with_a_false_check_sum_is_called_damaged(tmp_path: Path) -> None:
-    content = bytearray(gzip.compress(b'{"n": 1}\n{"n": 2}\n'))
+    content = bytearray(gzip.compress(b'{"n": 1}\n{"n": 2}\n', mtime=0))
     content[-8] ^= 255
     (tmp_path / "a.jsonl.gz").write_bytes(bytes(content))
     found = reasons(tmp_path / "a.jsonl.gz")

@@ -178,6 +178,25 @@ def test_the_verdict_is_the_evaluations(tmp_path: Path, worked: object, stamp: s
     assert "So it is." in text
 
 
+def test_a_plan_is_graded_figure_by_figure(tmp_path: Path) -> None:
+    run = write_step(tmp_path / "run")
+    assert "planned" not in read(run)
+    (run / "plan.json").write_text("{}", encoding="utf-8")
+    assert "which the run did not grade" in Page(read(run)).text
+    grades = {
+        "step_seconds": {"value": 2.0, "low": 1.0, "high": 3.0, "measured": 2.5},
+        "total_seconds": {"value": 600, "low": 300, "high": 900, "measured": 901},
+        "memory_bytes": {"value": 2**31, "low": 2**30, "high": 2**32, "measured": 2**29},
+    }
+    (run / "eval").mkdir()
+    (run / "eval" / "training.json").write_text(json.dumps({"plan": grades}), encoding="utf-8")
+    text = " ".join(Page(read(run)).text.split())
+    assert "1 of 3 intervals held" in text
+    assert "2.0 s (1.0 s to 3.0 s)2.5 s ✓ held" in text
+    assert "10 min 00 s (5 min 00 s to 15 min 00 s)15 min 01 s ✗ more than predicted" in text
+    assert "2.0 GiB (1.0 GiB to 4.0 GiB)512.0 MiB ✗ less than predicted" in text
+
+
 def test_missing_metrics_is_an_error_with_a_remedy(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"no metrics\.jsonl") as caught:
         write_report(tmp_path)
