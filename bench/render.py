@@ -2,7 +2,8 @@
 
     python -m bench.render
 
-Of several sessions that measured a case on both sides the newest counts. Prose outside the markers is kept.
+Of several sessions that measured a case on both sides the newest counts. Sessions of one command and set of versions are
+one: repeats may be run one by one. Prose outside the markers is kept.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from bench.machine import HEAD, LAYER, shape_name
 RESULTS = Path(__file__).parent / "results"
 PAGE = Path(__file__).parents[1] / "docs" / "benchmarks.md"
 LOSS_STEPS = 20
+DEFAULT_BATCH = 8
 
 Line = dict[str, Any]
 
@@ -37,7 +39,8 @@ class Measured:
     def name(self) -> str:
         """The case in words."""
         case = self.runs[0]["case"]
-        return f"{case['rows']}, {case['part']}, {case['dtype']}, {case['pairs']} pairs"
+        batch = "" if case["batch"] == DEFAULT_BATCH else f", {case['batch']} a step"
+        return f"{case['rows']}, {case['part']}, {case['dtype']}, {case['pairs']} pairs{batch}"
 
     def of(self, side: str, mode: str, epochs: int | None = None) -> list[Line]:
         """Return the repeats of one kind of run."""
@@ -75,7 +78,7 @@ def main() -> None:
     sessions = [_read(path) for path in sorted(RESULTS.glob("*.jsonl"))]
     peers = [lines for lines in sessions if any(line["kind"] == "run" for line in lines)]
     scaling = [lines for lines in sessions if any(line["kind"] == "scaling" for line in lines)]
-    cases = _newest(peers)
+    cases = _newest(_joined(peers))
     used = {case.letter: case.session for case in cases}
     texts = {
         "machine": _sessions(used),
@@ -140,6 +143,19 @@ def loss_difference(case: Measured, mode: str) -> tuple[float, int] | None:
 
 def _read(path: Path) -> list[Line]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def _joined(sessions: Sequence[list[Line]]) -> list[list[Line]]:
+    """Sessions that differ in nothing but their time, as one: the first one's header, everybody's lines."""
+    found: dict[str, list[Line]] = {}
+    for header, *lines in sessions:
+        key = json.dumps([header[name] for name in ("command", "processor", "versions")])
+        if key in found:  # what the machine could do then counts too
+            found[key].append({"kind": "rates", "rates": header["rates"]})
+            if header["date"] not in found[key][0]["date"]:
+                found[key][0]["date"] += f" and {header['date']}"
+        found.setdefault(key, [dict(header)]).extend(lines)
+    return list(found.values())
 
 
 def _newest(sessions: Sequence[list[Line]]) -> list[Measured]:
