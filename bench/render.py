@@ -97,9 +97,9 @@ def ours(case: Measured) -> Seconds:
     """Return Penchant's seconds from cold caches."""
     one, three = case.of("penchant", "cold", 1), case.of("penchant", "cold", 3)
     return Seconds(
-        one=_median(run["train_seconds"] for run in one),
-        later=_median(sum(run["step_seconds"][_epoch_steps(run) :]) / 2 for run in three),
-        three=_median(run["train_seconds"] for run in three),
+        one=_median(map(_whole, one)),
+        later=_median(map(_later, three)),
+        three=_median(map(_whole, three)),
         peak=max(run["peak_bytes"] for run in [*one, *three]),
     )
 
@@ -146,9 +146,14 @@ def _read(path: Path) -> list[Line]:
 
 
 def _joined(sessions: Sequence[list[Line]]) -> list[list[Line]]:
-    """Sessions that differ in nothing but their time, as one: the first one's header, everybody's lines."""
+    """Sessions that differ in nothing but their time, as one: the first one's header, everybody's lines.
+
+    Each run keeps the rates of its own session: the speed of a machine that others share wanders.
+    """
     found: dict[str, list[Line]] = {}
     for header, *lines in sessions:
+        rates = _best_rates([line["rates"] for line in (header, *lines) if "rates" in line])
+        lines = [{**line, "rates_then": rates} for line in lines]
         key = json.dumps([header[name] for name in ("command", "processor", "versions")])
         if key in found:  # what the machine could do then counts too
             found[key].append({"kind": "rates", "rates": header["rates"]})
@@ -272,18 +277,16 @@ def _trl_line(case: Measured, mode: str) -> tuple[str, Seconds, int]:
 def _operations(cases: Sequence[Measured]) -> str:
     rows = []
     for case in cases:
-        mine = ours(case)
         once, epoch = case.runs[0]["flops"]["once"], case.runs[0]["flops"]["epoch"]
         both = {part: once[part] + epoch[part] for part in once}
-        rates = case.session["rates"][case.runs[0]["case"]["dtype"]]
-        warm = _median(run["train_seconds"] for run in case.of("penchant", "warm"))
-        for what, cost, seconds in (
-            ("first epoch", both, mine.one),
-            ("later epoch", epoch, mine.later),
-            ("one epoch, warm caches", epoch, warm),
+        for what, cost, runs, seconds_of in (
+            ("first epoch", both, case.of("penchant", "cold", 1), _whole),
+            ("later epoch", epoch, case.of("penchant", "cold", 3), _later),
+            ("one epoch, warm caches", epoch, case.of("penchant", "warm"), _whole),
         ):
-            if seconds:
-                ideal = cost["layers"] / rates[shape_name(LAYER)] + cost["head"] / rates[shape_name(HEAD)]
+            seconds = _median(map(seconds_of, runs))
+            share = _median(_ideal(cost, run) / seconds_of(run) for run in runs)
+            if seconds and share:
                 total = sum(cost.values())
                 rows.append(
                     [
@@ -293,7 +296,7 @@ def _operations(cases: Sequence[Measured]) -> str:
                         f"{cost['head'] / total:.0%}",
                         f"{seconds:.2f}",
                         f"{total / seconds / 1e9:.0f}",
-                        f"{ideal / seconds:.0%}",
+                        f"{share:.0%}",
                     ]
                 )
     heads = ["case", "part", "useful GFLOP", "of it the head", "seconds", "GFLOP/s", "of the machine's own rate"]
@@ -327,6 +330,21 @@ def _exponent(tokens: Sequence[float], seconds: Sequence[float]) -> float:
     x, y = [math.log(value) for value in tokens], [math.log(value) for value in seconds]
     mean_x, mean_y = sum(x) / len(x), sum(y) / len(y)
     return sum((a - mean_x) * (b - mean_y) for a, b in zip(x, y, strict=True)) / sum((a - mean_x) ** 2 for a in x)
+
+
+def _whole(run: Line) -> float:
+    return run["train_seconds"]
+
+
+def _later(run: Line) -> float:
+    """Seconds of an epoch after the first, of three."""
+    return sum(run["step_seconds"][_epoch_steps(run) :]) / 2
+
+
+def _ideal(cost: dict[str, float], run: Line) -> float:
+    """Seconds that the machine's own products needed for the operations at the time of the run."""
+    rates = run["rates_then"][run["case"]["dtype"]]
+    return cost["layers"] / rates[shape_name(LAYER)] + cost["head"] / rates[shape_name(HEAD)]
 
 
 def _epoch_steps(run: Line) -> int:
