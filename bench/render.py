@@ -2,8 +2,8 @@
 
     python -m bench.render
 
-Of several sessions that measured a case on both sides the newest counts. Sessions of one command and set of versions are
-one: repeats may be run one by one. Prose outside the markers is kept.
+Of several sessions that measured a case on both sides the newest counts. Sessions of one command and set of
+versions are one: repeats may be run one by one. Prose outside the markers is kept.
 """
 
 from __future__ import annotations
@@ -151,9 +151,9 @@ def _joined(sessions: Sequence[list[Line]]) -> list[list[Line]]:
     Each run keeps the rates of its own session: the speed of a machine that others share wanders.
     """
     found: dict[str, list[Line]] = {}
-    for header, *lines in sessions:
-        rates = _best_rates([line["rates"] for line in (header, *lines) if "rates" in line])
-        lines = [{**line, "rates_then": rates} for line in lines]
+    for header, *plain in sessions:
+        rates = _best_rates([line["rates"] for line in (header, *plain) if "rates" in line])
+        lines = [{**line, "rates_then": rates} for line in plain]
         key = json.dumps([header[name] for name in ("command", "processor", "versions")])
         if key in found:  # what the machine could do then counts too
             found[key].append({"kind": "rates", "rates": header["rates"]})
