@@ -49,7 +49,7 @@ demo: env ## train on the packaged pairs, measure before and after, write a repo
 	@$(BIN)/penchant demo
 
 test: env ## run the tests
-	$(BIN)/python -m pytest $(PYTEST_FLAGS)
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 $(PYTEST_FLAGS)
 
 slow: env ## run the tests that need minutes or the bundled model
 	$(BIN)/python -m pytest -m "slow and not gpu" $(PYTEST_FLAGS)
