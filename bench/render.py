@@ -132,6 +132,8 @@ def loss_difference(case: Measured, mode: str) -> tuple[float, int] | None:
     if mode == "tuned" or case.runs[0]["case"]["part"] == "lora" or not mine or not theirs:
         return None
     steps = min(LOSS_STEPS, *(_epoch_steps(run) for run in (mine[0], theirs[0])))
+    if steps == 1:  # ln 2 on both sides, which says nothing
+        return None
     pairs = [
         (a, b)
         for one in mine
