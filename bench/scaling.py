@@ -28,7 +28,8 @@ from penchant.config import ObjectiveConfig
 from penchant.models.load import resolve_model
 from penchant.objective.head import Head, pair_losses_once
 from penchant.objective.logps import PairLogps
-from penchant.objective.losses import pair_objective
+from penchant.objective.loss_table import pair_objective
+from penchant.objective.pair_facts import PairFacts
 from penchant.tokens.chat import chat_format
 
 PAIRS = (32, 64, 128)
@@ -90,7 +91,7 @@ def _head(rows: int, repeats: int) -> float:
     batch, count = pack_groups(groups), len(groups)
     reference = PairLogps(*(torch.full((count,), -600.0) for _ in range(2)), *torch.full((2, count), 64.0))
     config = ObjectiveConfig()  # type: ignore[call-arg]
-    objective = pair_objective(config, reference, torch.full((count,), 1 / count))
+    objective = pair_objective(config, reference, PairFacts(torch.full((count,), 1 / count)))
     seconds = []
     for _ in range(2 * repeats + 1):
         started = time.perf_counter()

@@ -21,6 +21,8 @@ from penchant.errors import UsageError, did_you_mean
 _MAX_YAML_BYTES = 1_000_000
 _MAX_DEPTH = 20
 
+STATE_DICT_SUFFIXES = (".pth", ".pt")
+
 
 class Section(BaseModel):
     """A part of the configuration: frozen, and closed to keys that it does not know."""
@@ -34,30 +36,95 @@ AnySection = TypeVar("AnySection", bound=Section)
 class ModelConfig(Section):
     """Which model is aligned, and which part of it."""
 
-    path: str = Field("bundled", description='Local directory, Hub id, GGUF file, or "bundled".')
+    path: str = Field(
+        "bundled",
+        description="Local directory (also of a LoRA adapter), Hub id, GGUF file, state dict (.pth or .pt), or "
+        '"bundled".',
+    )
+    architecture: str | None = Field(
+        None,
+        description="Model whose configuration and tokenizer a state dict is read with; null = none.",
+    )
+    reference: str | None = Field(
+        None, description="Model to be the reference, named like path; null = the untouched policy."
+    )
+    load_in_4bit: bool = Field(
+        False, description="Keep the frozen weights under adapters in 4 bits; needs the package bitsandbytes."
+    )
     last_layers: int | None = Field(
         None, ge=0, description="Train only this many upper layers, the final norm and the head; null = all."
+    )
+    train: tuple[Annotated[str, Field(min_length=1)], ...] | None = Field(
+        None,
+        min_length=1,
+        description="Train only the parameters that these globs name (layers.2[0-9].mlp); null = all.",
+    )
+    keep_tied: bool = Field(
+        False,
+        description="Leave a tied head tied when it is trained: the embedding is then trained too, and no layer "
+        "is constant.",
     )
     lora_rank: int | None = Field(
         None, ge=1, description="Train adapters of this rank in the linear layers instead of weights; null = none."
     )
-    lora_alpha: float = Field(32.0, gt=0, description="Adapters are added lora_alpha / lora_rank times.")
+    lora_alpha: float = Field(
+        32.0, gt=0, description="Adapters are added lora_alpha / lora_rank times (rslora: / its square root)."
+    )
+    lora_variant: Literal["lora", "rslora", "dora"] = Field(
+        "lora",
+        description="Plain adapters; scaled by the rank's square root; or with trained lengths of weight rows.",
+    )
+    lora_targets: tuple[Annotated[str, Field(min_length=1)], ...] | None = Field(
+        None,
+        min_length=1,
+        description="Globs of the linear layers that get adapters (q_proj); null = all in the decoder layers.",
+    )
 
     @model_validator(mode="after")
-    def _no_inert_alpha(self) -> ModelConfig:
-        if self.lora_rank is None and self.lora_alpha != ModelConfig.model_fields["lora_alpha"].default:
-            raise ValueError("model.lora_alpha is not used without model.lora_rank; remove it, or set a rank.")
+    def _no_inert_option(self) -> ModelConfig:
+        fields = ModelConfig.model_fields
+        for name in ("lora_alpha", "lora_variant", "lora_targets", "load_in_4bit"):
+            if self.lora_rank is None and getattr(self, name) != fields[name].default:
+                raise ValueError(f"model.{name} is not used without model.lora_rank; remove it, or set a rank.")
+        if self.load_in_4bit and self.lora_variant == "dora":
+            raise ValueError("model.load_in_4bit goes with model.lora_variant lora or rslora, not with dora.")
+        if self.train is not None and self.lora_rank is not None:
+            raise ValueError(
+                "model.train is not used with model.lora_rank: model.lora_targets says what is adapted."
+            )
+        if self.train is not None and self.last_layers is not None:
+            raise ValueError("model.train and model.last_layers both say what is trained; remove one of them.")
+        chosen = self.train is not None or self.last_layers is not None
+        if self.keep_tied and (self.lora_rank is not None or not chosen):
+            raise ValueError("model.keep_tied is used only with model.last_layers or model.train; remove it.")
+        return self
+
+    @model_validator(mode="after")
+    def _architecture_where_needed(self) -> ModelConfig:
+        named = [name for name in (self.path, self.reference) if name is not None]
+        state_dicts = [name for name in named if Path(name).suffix in STATE_DICT_SUFFIXES]
+        if self.architecture is not None and not state_dicts:
+            raise ValueError(
+                "model.architecture is used only where model.path or model.reference is a state dict (.pth, .pt)."
+            )
+        if self.architecture is None and state_dicts:
+            raise ValueError(
+                f"{state_dicts[0]} is a state dict, which holds weights alone: name the model that it was trained "
+                "from as model.architecture."
+            )
         return self
 
 
 class DataConfig(Section):
     """How pairs become tokens."""
 
-    format: Literal["chat", "transcript"] = Field(
-        "chat", description="The model's chat template, or plain Human / Assistant text for a base model."
+    format: Literal["chat", "transcript", "plain"] = Field(
+        "chat",
+        description="The model's chat template; or for a base model Human / Assistant text, or the bare prompt.",
     )
     loss_turns: Literal["last", "all_assistant"] = Field(
-        "last", description="Score the last response, or every assistant turn in which the two sides differ."
+        "last",
+        description="Score the last response, or every assistant turn in which the sides differ (sft: every one).",
     )
     max_tokens: int = Field(512, ge=8, description="Longest prompt + response, tokens.")
     truncation: Literal["cut", "drop", "keep_start"] = Field(
@@ -86,24 +153,168 @@ class DataConfig(Section):
         return self
 
 
-class ObjectiveConfig(Section):
-    """What is minimised."""
+LossName = Literal[
+    "dpo", "robust", "hinge", "ipo", "simpo", "orpo", "cpo", "dpop", "apo_zero", "apo_down",
+    "exo", "nca", "sppo", "bco", "aot", "discopop", "kto", "sft",
+]  # fmt: skip
 
-    loss: Literal["dpo", "sft"] = Field("dpo", description="dpo, or sft (likelihood of the chosen response only).")
-    beta: float = Field(0.1, gt=0, description="Strength of the tie to the reference, per nat.")
-    label_smoothing: float = Field(0.0, ge=0, lt=0.5, description="Assumed share of flipped labels.")
-    logps: Literal["sum", "mean"] = Field(
-        "sum", description="Response log-probability: sum over its tokens (nats), or mean per token."
+# What every loss of a pair can be given, and what others can be given beside it; the value is its default there.
+_ANY_PAIR: dict[str, Any] = {"logps": "sum", "nll_weight": 0.0, "pair_weights": False, "wpo": False}
+_MOVING: dict[str, Any] = {"reference_every": None, "reference_share": 0.6}
+_WITH_REFERENCE: dict[str, Any] = {**_ANY_PAIR, **_MOVING, "beta": 0.1, "ld_alpha": None}
+_OF_MARGIN: dict[str, Any] = {**_WITH_REFERENCE, "margin_scale": 0.0}
+_DIVERGENCE: dict[str, Any] = {"divergence": "reverse_kl", "divergence_alpha": 0.5}
+_SMOOTHED: dict[str, Any] = {"label_smoothing": 0.0, "label_confidence": False}
+_WITHOUT_REFERENCE: dict[str, Any] = {"nll_weight": 0.0, "pair_weights": False, "margin_scale": 0.0}
+OBJECTIVE_OPTIONS: dict[str, dict[str, Any]] = {
+    "dpo": {**_OF_MARGIN, **_SMOOTHED, **_DIVERGENCE},
+    "robust": {**_OF_MARGIN, **_SMOOTHED, "label_smoothing": 0.1},
+    "hinge": _OF_MARGIN,
+    "ipo": _WITH_REFERENCE,
+    "simpo": {**_WITHOUT_REFERENCE, "beta": 2.0, "gamma": 1.0},
+    "orpo": {"beta": 0.1, "pair_weights": False},
+    "cpo": {**_WITHOUT_REFERENCE, "logps": "sum", "beta": 0.1, "nll_weight": 1.0},
+    "dpop": {**_OF_MARGIN, "penalty": 50.0},
+    "apo_zero": _WITH_REFERENCE,
+    "apo_down": _WITH_REFERENCE,
+    "exo": {**_WITH_REFERENCE, **_SMOOTHED, "label_smoothing": 1e-3},
+    "nca": _WITH_REFERENCE,
+    "sppo": {**_WITH_REFERENCE, "beta": 1e-3},
+    "bco": _WITH_REFERENCE,
+    "aot": {**_WITH_REFERENCE, "label_smoothing": 0.0},
+    "discopop": {**_OF_MARGIN, "tau": 0.05},
+    "kto": {
+        **_MOVING,
+        "logps": "sum",
+        "beta": 0.1,
+        "pair_weights": False,
+        "desirable_weight": 1.0,
+        "undesirable_weight": 1.0,
+    },
+    "sft": {"logps": "tokens", "pair_weights": False},
+}
+
+
+class ObjectiveConfig(Section):
+    """What is minimised. Every loss has its own defaults, and an option that it does not use is an error."""
+
+    loss: LossName | dict[LossName, Annotated[float, Field(gt=0)]] = Field(
+        "dpo", description="One of the losses in docs/losses.md, or several with weights: {dpo: 1, hinge: 0.5}."
     )
+    beta: float = Field(
+        0.1, gt=0, description="Strength of the tie to the reference; docs/losses.md has its unit."
+    )
+    label_smoothing: float = Field(0.0, ge=0, lt=0.5, description="Assumed share of flipped labels.")
+    label_confidence: bool = Field(
+        False, description="Take that share from each pair's `confidence` in its label, where the data has one."
+    )
+    logps: Literal["sum", "mean", "mean_all", "tokens"] = Field(
+        "sum",
+        description="Log-probability of a response: sum over its tokens (nats), mean per token, or mean over "
+        "prompt and response. The default of sft, and of it alone, is tokens: the loss is the mean over all "
+        "scored tokens of a step.",
+    )
+    pair_weights: bool = Field(False, description="Let each pair count as often as its `weight` in the data says.")
+    margin_scale: float = Field(
+        0.0, ge=0, description="Demand this times each pair's `margin` in the data, in units of the reward."
+    )
+    nll_weight: float = Field(
+        0.0, ge=0, description="Weight of the chosen response's negative log-likelihood per token, added."
+    )
+    ld_alpha: float | None = Field(
+        None, ge=0, lt=1, description="Weight of the tokens beyond the shorter response's length (LD-DPO)."
+    )
+    reference_every: int | None = Field(
+        None,
+        ge=1,
+        description="Steps between moves of the reference towards the policy (TR-DPO); null = it stays.",
+    )
+    reference_share: float = Field(
+        0.6, gt=0, le=1, description="Share of the policy in the reference after a move; 1 = all."
+    )
+    wpo: bool = Field(False, description="Weigh pairs by how probable the policy finds them (WPO).")
+    divergence: Literal["reverse_kl", "forward_kl", "js", "alpha"] = Field(
+        "reverse_kl", description="What ties the policy to the reference."
+    )
+    divergence_alpha: float = Field(0.5, gt=0, lt=1, description="Of the alpha divergence.")
+    gamma: float = Field(1.0, ge=0, description="Reward margin that SimPO demands.")
+    penalty: float = Field(50.0, ge=0, description="Weight of a fall of the chosen response in DPOP.")
+    tau: float = Field(0.05, gt=0, description="Temperature of the mixture in DiscoPOP.")
+    desirable_weight: float = Field(1.0, gt=0, description="Weight of desirable responses in KTO.")
+    undesirable_weight: float = Field(1.0, gt=0, description="Weight of undesirable responses in KTO.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _own_defaults(cls, values: Any) -> Any:
+        """Refuse what the loss does not use, and fill in its own defaults for what was not said."""
+        if not isinstance(values, dict):
+            return values
+        losses = values.get("loss", "dpo")
+        names = [losses] if isinstance(losses, str) else list(losses) if isinstance(losses, dict) else []
+        for name in names:
+            if name not in OBJECTIVE_OPTIONS:
+                raise ValueError(f'objective.loss "{name}" is not a loss.{did_you_mean(name, OBJECTIVE_OPTIONS)}')
+        if not names:
+            return values
+        for option in values:
+            users = [loss for loss, options in OBJECTIVE_OPTIONS.items() if option in options]
+            if users and not any(name in users for name in names):
+                raise ValueError(
+                    f'objective.{option} is not used by objective.loss "{" + ".join(names)}", but by '
+                    f"{', '.join(users)}; remove it."
+                )
+        defaults: dict[str, Any] = {}
+        for name in names:
+            for option, value in OBJECTIVE_OPTIONS[name].items():
+                if option not in values and defaults.setdefault(option, value) != value:
+                    raise ValueError(
+                        f"objective.{option} has another default in each of {', '.join(names)}; set it."
+                    )
+        return {**defaults, **values}
 
     @model_validator(mode="after")
-    def _no_inert_option(self) -> ObjectiveConfig:
-        used = {"dpo": {"beta", "label_smoothing", "logps"}, "sft": {"logps"}}[self.loss]
-        inert = self.model_fields_set - used - {"loss"}
-        if inert:
-            name = sorted(inert)[0]
-            raise ValueError(f'objective.{name} is not used by objective.loss "{self.loss}"; remove it.')
+    def _is_consistent(self) -> ObjectiveConfig:
+        names = list(self.losses)
+        if not names:
+            raise ValueError("objective.loss names no loss.")
+        if "kto" in names and len(names) > 1:
+            raise ValueError(
+                'objective.loss "kto" judges single responses and cannot be mixed with losses of pairs.'
+            )
+        if self.divergence != "alpha" and self.divergence_alpha != 0.5:
+            raise ValueError('objective.divergence_alpha is used by objective.divergence "alpha" only; remove it.')
+        if self.reference_every is None and self.reference_share != 0.6:
+            raise ValueError("objective.reference_share is used with objective.reference_every only; remove it.")
+        if self.ld_alpha is not None and self.logps != "sum":
+            raise ValueError(f'objective.ld_alpha weighs the terms of a sum; objective.logps is "{self.logps}".')
+        if self.ld_alpha is not None and self.nll_weight:
+            raise ValueError("objective.ld_alpha and objective.nll_weight cannot be combined; remove one.")
+        if self.logps == "mean_all" and (self.nll_weight or "sft" in names):
+            raise ValueError('objective.logps "mean_all" would put the prompt into the likelihood; choose "mean".')
+        if "exo" in names and not self.label_smoothing and not self.label_confidence:
+            raise ValueError("objective.label_smoothing must be above 0 for exo: at 0 its loss is infinite.")
+        if self.logps == "tokens" and names != ["sft"]:
+            raise ValueError(
+                f'objective.logps "tokens" is not used by objective.loss "{" + ".join(names)}", only by "sft"; '
+                'write "sum" or "mean".'
+            )
         return self
+
+    @property
+    def losses(self) -> dict[str, float]:
+        """Every loss that is minimised, with its weight."""
+        return {self.loss: 1.0} if isinstance(self.loss, str) else {str(name): w for name, w in self.loss.items()}
+
+    def used(self) -> dict[str, Any]:
+        """Return the loss and every option that it uses, as plain data."""
+        options = {option for name in self.losses for option in OBJECTIVE_OPTIONS[name]}
+        if self.divergence != "alpha":
+            options.discard("divergence_alpha")
+        if self.reference_every is None:
+            options.discard("reference_share")
+        return {
+            key: value for key, value in self.model_dump(mode="json").items() if key == "loss" or key in options
+        }
 
 
 class TrainConfig(Section):
@@ -111,20 +322,89 @@ class TrainConfig(Section):
 
     epochs: float = Field(1.0, gt=0, description="Passes over the training pairs.")
     max_steps: int | None = Field(None, ge=1, description="Stop after this many optimizer steps; null = none.")
-    batch_pairs: int = Field(8, ge=1, description="Pairs in an optimizer step.")
-    learning_rate: float = Field(1e-6, gt=0, description="Peak learning rate of AdamW.")
-    warmup_fraction: float = Field(0.1, ge=0, le=1, description="Share of the steps spent warming up.")
-    schedule: Literal["linear", "cosine", "constant"] = Field("linear", description="After the warm-up.")
-    final_fraction: float = Field(0.1, ge=0, le=1, description="Last learning rate as a share of the peak.")
+    batch_pairs: int = Field(
+        8,
+        ge=1,
+        description="Pairs in an optimizer step, however many passes engine.micro_batch_tokens makes of them.",
+    )
+    learning_rate: float = Field(1e-6, gt=0, description="Peak learning rate.")
+    warmup_fraction: float | None = Field(
+        0.1, ge=0, le=1, description="Share of the steps spent warming up; null = none."
+    )
+    warmup_steps: int | None = Field(
+        None, ge=0, description="Steps spent warming up, in place of train.warmup_fraction; null = by that."
+    )
+    schedule: Literal["linear", "cosine", "constant", "wsd"] = Field(
+        "linear", description="After the warm-up; wsd stays at the peak, then decays by 1 - sqrt."
+    )
+    decay_fraction: float = Field(0.2, gt=0, le=1, description="Share of the steps in which wsd decays, the last.")
+    final_fraction: float | None = Field(
+        0.1, ge=0, le=1, description="Last learning rate as a share of the peak; null = 0."
+    )
+    optimizer: Literal["adamw", "rmsprop", "adamw_8bit"] = Field(
+        "adamw", description="rmsprop holds half of AdamW's state; adamw_8bit a quarter, and needs bitsandbytes."
+    )
     adam_beta1: float = Field(0.9, ge=0, lt=1, description="Decay of AdamW's first moment.")
     adam_beta2: float = Field(0.95, ge=0, lt=1, description="Decay of AdamW's second moment.")
+    rmsprop_alpha: float = Field(0.99, ge=0, lt=1, description="Decay of RMSprop's second moment.")
     weight_decay: float = Field(0.0, ge=0, description="Decoupled weight decay of matrices.")
     clip_norm: float | None = Field(1.0, gt=0, description="Largest gradient norm; null = no clipping.")
     checkpoint_every: int | None = Field(None, ge=1, description="Steps between checkpoints; null = none.")
+    evaluate_every: int | None = Field(
+        None,
+        ge=1,
+        description="Steps between validations on held-out pairs; one more after the last; null = none.",
+    )
+    evaluate_data: str | None = Field(
+        None, description="File or folder of the held-out pairs; null = the test split of --data."
+    )
+    evaluate_pairs: int = Field(256, ge=1, description="Held-out pairs at most; always the same ones of a file.")
+    keep_best: (
+        Literal["loss", "rewards/accuracies", "rewards/margins", "rewards/chosen", "logps/chosen"] | None
+    ) = Field(None, description="Save the weights that were best by this validation figure; null = the last.")
+    early_stop: int | None = Field(
+        None,
+        ge=1,
+        description="Stop after so many validations in a row no better by train.keep_best, or loss; null = never.",
+    )
     order: Literal["pairs", "prompts"] = Field(
         "pairs", description="Shuffle pairs; or prompts, so that the pairs of one share a step and are cheaper."
     )
     seed: int = Field(0, ge=0, description="Of the order of the pairs and of random labels.")
+
+    @model_validator(mode="after")
+    def _no_inert_option(self) -> TrainConfig:
+        for name, why in self.unused().items():
+            if name in self.model_fields_set and getattr(self, name) is not None:
+                raise ValueError(f"train.{name} is not used {why}; remove it.")
+        warmup = 0.0 if self.warmup_steps is not None else self.warmup_fraction or 0.0
+        if self.schedule == "wsd" and warmup + self.decay_fraction > 1:
+            raise ValueError("train.warmup_fraction and train.decay_fraction are more than 1 together.")
+        return self
+
+    def unused(self) -> dict[str, str]:
+        """Return the options that the others leave without effect, each with the reason."""
+        unused = {
+            name: f'by train.{by} "{getattr(self, by)}", only by {" and ".join(users)}'
+            for name, (by, users) in _TRAIN_OPTIONS_OF.items()
+            if getattr(self, by) not in users
+        }
+        if self.warmup_steps is not None:
+            unused["warmup_fraction"] = "beside train.warmup_steps"
+        if self.evaluate_every is None:
+            names = ("evaluate_data", "evaluate_pairs", "keep_best", "early_stop")
+            unused |= dict.fromkeys(names, "without train.evaluate_every")
+        return unused
+
+
+# Which option decides whether an option of the section train is used, and the values of it that use it.
+_TRAIN_OPTIONS_OF = {
+    "decay_fraction": ("schedule", ("wsd",)),
+    "final_fraction": ("schedule", ("linear", "cosine", "wsd")),
+    "adam_beta1": ("optimizer", ("adamw", "adamw_8bit")),
+    "adam_beta2": ("optimizer", ("adamw", "adamw_8bit")),
+    "rmsprop_alpha": ("optimizer", ("rmsprop",)),
+}
 
 
 class EngineConfig(Section):
@@ -261,11 +541,17 @@ class Config(Section):
     engine: EngineConfig = EngineConfig()  # type: ignore[call-arg]
     eval: EvalConfig = EvalConfig()  # type: ignore[call-arg]
 
+    @model_validator(mode="after")
+    def _no_inert_labels(self) -> Config:
+        if self.objective.loss == "sft" and self.data.random_labels:
+            raise ValueError('data.random_labels is not used by objective.loss "sft", only by losses of pairs.')
+        return self
+
     def resolved(self) -> dict[str, Any]:
-        """Return every value as plain data; options that the objective does not use are left out."""
-        plain = self.model_dump(mode="json")
-        if self.objective.loss == "sft":
-            plain["objective"] = {"loss": "sft", "logps": self.objective.logps}
+        """Return every value as plain data; options that have no effect are left out."""
+        plain = {**self.model_dump(mode="json"), "objective": self.objective.used()}
+        for name in self.train.unused():
+            del plain["train"][name]
         return plain
 
 
@@ -332,7 +618,12 @@ def _explain_one(item: Any, kind: type[Section]) -> str:
     message = item["msg"].removeprefix("Value error, ")
     if item["type"] == "value_error":
         return message
-    return f"{name} = {item['input']!r}: {message[0].lower()}{message[1:]}."
+    hint = ""
+    if item["type"] == "literal_error":
+        hint = did_you_mean(str(item["input"]), re.findall(r"'([^']*)'", item["ctx"]["expected"]))
+    if "Did you mean" not in hint:  # otherwise the message names all that are known itself
+        hint = ""
+    return f"{name} = {item['input']!r}: {message[0].lower()}{message[1:]}.{hint}"
 
 
 def _known_keys(kind: type[Section], location: list[str]) -> list[str]:

@@ -10,7 +10,7 @@ A row's way through the house, one direction, no way back:
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 Role = Literal["system", "user", "assistant", "tool"]
@@ -45,7 +45,7 @@ class PreferencePair:
         id: Unique within its data set; stable between runs.
         prompt: The conversation up to the response; its last turn is the user's (or the system's).
         chosen: The preferred response, without template or end token.
-        rejected: The dispreferred response.
+        rejected: The dispreferred response; "" when there is none, and the row is an example to imitate.
         source: File the row came from.
         line: 1-based line (or row) within `source`.
         cluster: Pairs that share it are not independent (same question); intervals are clustered by it.
@@ -56,6 +56,8 @@ class PreferencePair:
         rejected_lead: Likewise.
         weight: How much the pair counts, > 0; None when the data does not say.
         margin: By how much the chosen response is better, in the data's own unit; None likewise.
+        confidence: Probability that the label is right, in (0.5, 1]; None likewise.
+        desirable: Of a single response whether it is a desirable one; None where it is not said.
         score_chosen: The data's score of the chosen response; None likewise.
         score_rejected: Likewise.
         origin: Where the data says the row came from (its `source` column), "" when it does not.
@@ -77,6 +79,8 @@ class PreferencePair:
     score_chosen: float | None = None
     score_rejected: float | None = None
     origin: str = ""
+    confidence: float | None = None
+    desirable: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -90,12 +94,17 @@ class TokenizedPair:
         id: Of the pair.
         prompt_ids: What both sides begin with, up to the point where the model speaks.
         chosen_ids: What follows on the chosen side.
-        rejected_ids: Likewise.
+        rejected_ids: Likewise; () when there is nothing but an example to imitate.
         cluster: See `PreferencePair`.
         chosen_scored: Whether each id of `chosen_ids` is scored; None = all are.
         rejected_scored: Likewise.
         chosen_complete: Whether the chosen side ends with its end-of-turn token.
         rejected_complete: Likewise.
+        weight: See `PreferencePair`.
+        margin: Likewise; where the data scores both responses and has no margin, the difference of the scores.
+        confidence: See `PreferencePair`.
+        desirable: For KTO: whether the chosen side is a desirable response; the rejected side then is a response
+            to another prompt, by which the distance from the reference is measured.
     """
 
     id: str
@@ -107,6 +116,10 @@ class TokenizedPair:
     rejected_scored: tuple[bool, ...] | None = None
     chosen_complete: bool = True
     rejected_complete: bool = True
+    weight: float | None = None
+    margin: float | None = None
+    confidence: float | None = None
+    desirable: bool | None = None
 
     @property
     def num_tokens(self) -> int:
@@ -132,6 +145,18 @@ class TokenizedPair:
             return ids
         return [*ids, self.chosen_scored, self.rejected_scored]
 
+    def with_scored_prompt(self) -> TokenizedPair:
+        """Return the pair with the prompt's ids scored too, on both sides; the first has nothing before it."""
+        lead = (True,) * (len(self.prompt_ids) - 1)
+        return replace(
+            self,
+            prompt_ids=self.prompt_ids[:1],
+            chosen_ids=self.prompt_ids[1:] + self.chosen_ids,
+            rejected_ids=self.prompt_ids[1:] + self.rejected_ids,
+            chosen_scored=None if self.chosen_scored is None else lead + self.chosen_scored,
+            rejected_scored=None if self.rejected_scored is None else lead + self.rejected_scored,
+        )
+
     def swapped(self) -> TokenizedPair:
         """Return the pair with chosen and rejected in each other's place."""
         return TokenizedPair(
@@ -144,6 +169,9 @@ class TokenizedPair:
             self.chosen_scored,
             self.rejected_complete,
             self.chosen_complete,
+            self.weight,
+            None if self.margin is None else -self.margin,
+            self.confidence,
         )
 
 

@@ -62,6 +62,7 @@ WITHOUT_INTERVAL = {
     "controls",
 }
 TRAINING = {
+    "loss_at_reference",
     "train_pairs",
     "steps",
     "train_seconds",
@@ -150,7 +151,7 @@ def test_metrics_have_the_documented_keys_and_start_at_ln_2(run: Path, result: d
     found = lines(run / "metrics.jsonl")
     assert [line["step"] for line in found] == list(range(1, 13))
     keys = set(re.findall(r"`([^`]+)`", documented("A line of `metrics.jsonl`")))
-    assert len(keys) == 15
+    assert len(keys) == 16
     assert all(set(line) == keys for line in found)
     assert found[0]["loss"] == pytest.approx(math.log(2), abs=1e-6)
     assert (found[0]["rewards/accuracies"], found[0]["rewards/margins"]) == (0.5, 0)

@@ -13,7 +13,8 @@ from penchant.models.lora import Lora
 from penchant.models.precision import Precision, compute_in
 from penchant.objective.head import PairLosses
 from penchant.objective.logps import PairLogps
-from penchant.objective.losses import pair_objective
+from penchant.objective.loss_table import pair_objective
+from penchant.objective.pair_facts import PairFacts
 from penchant.objective.pair_model import PairModel
 
 GROUPS = random_groups(5, seed=8)
@@ -42,7 +43,7 @@ def step(
         checkpointing=checkpointing,
     )
     nothing = PairLogps(*torch.full((2, len(GROUPS)), -9.0), *torch.ones(2, len(GROUPS)))
-    objective = pair_objective(ObjectiveConfig(), nothing, torch.linspace(0.1, 0.3, len(GROUPS)))  # type: ignore[call-arg]
+    objective = pair_objective(ObjectiveConfig(), nothing, PairFacts(torch.linspace(0.1, 0.3, len(GROUPS))))  # type: ignore[call-arg]
     result = scorer.losses(scorer.collate(GROUPS), objective)
     with compute_in(precision, "cpu"):
         result.total.backward()

@@ -13,7 +13,8 @@ from penchant.models.freeze import choose_trainable
 from penchant.models.precision import compute_in
 from penchant.objective.head import PairLosses, PairObjective
 from penchant.objective.logps import PairLogps
-from penchant.objective.losses import pair_objective
+from penchant.objective.loss_table import pair_objective
+from penchant.objective.pair_facts import PairFacts
 from penchant.objective.pair_model import PairModel
 from penchant.objective.trunk_cache import TrunkCache, trunk_output
 
@@ -34,7 +35,7 @@ def step(model: torch.nn.Module, **paths: object) -> tuple[PairLosses, dict[str,
     options = {"trunk_layers": 0, "prefix_sharing": True, "precision": "fp32", **paths}
     scorer = PairModel(model, pad_id=PAD, **options)  # type: ignore[arg-type]
     weights = torch.linspace(0.05, 0.3, len(GROUPS))
-    objective = pair_objective(ObjectiveConfig(), reference(), weights)  # type: ignore[call-arg]
+    objective = pair_objective(ObjectiveConfig(), reference(), PairFacts(weights))  # type: ignore[call-arg]
     model.zero_grad(set_to_none=True)
     result = scorer.losses(scorer.collate(GROUPS), objective)
     with compute_in(scorer.precision, "cpu"):
@@ -134,7 +135,7 @@ def test_pairs_of_one_prompt_cost_its_tokens_once() -> None:
     objective = pair_objective(
         ObjectiveConfig(),  # type: ignore[call-arg]
         PairLogps(*torch.full((2, 4), -9.0), *torch.ones(2, 4)),
-        torch.tensor([0.1, 0.2, 0.3, 0.4]),
+        PairFacts(torch.tensor([0.1, 0.2, 0.3, 0.4])),
     )
     result = scorer.losses(together, objective)
     result.total.backward()

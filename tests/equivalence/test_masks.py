@@ -27,7 +27,8 @@ from penchant.objective.logps import pair_logps
 from penchant.objective.reference import reference_logps
 from penchant.objective.score import score_groups, score_pairs
 from penchant.objective.trunk_cache import TrunkCache
-from penchant.training.loop import Trainer, make_optimizer, train
+from penchant.training.loop import Trainer, train
+from penchant.training.optimizer import make_optimizer
 from penchant.types import TokenizedPair
 
 LOGPS = 1e-5
@@ -171,7 +172,7 @@ def test_training_on_masked_pairs_begins_where_it_must(tmp_path: Path, loss: str
     pairs = masked_pairs(4, seed=6)
     steps: list[list[float]] = []
     for sharing in (True, False):
-        settings = {"loss": loss}
+        settings = {"loss": loss, "logps": "sum"}
         config = tiny_config("none", objective=settings, train={"max_steps": 3, "schedule": "constant"})
         model = pair_model(tiny_llama(), prefix_sharing=sharing)
         for parameter in model.parameters():

@@ -32,7 +32,8 @@ from penchant.objective.reference import reference_logps
 from penchant.objective.score import score_pairs
 from penchant.objective.trunk_cache import TrunkCache
 from penchant.tokens.chat import tokenize_pair
-from penchant.training.loop import Trainer, make_optimizer, train
+from penchant.training.loop import Trainer, train
+from penchant.training.optimizer import make_optimizer
 from penchant.training.schedule import learning_rate
 from penchant.types import PreferencePair, TokenizedPair, Turn
 from penchant.workflow.setup import read_pairs
@@ -140,9 +141,10 @@ def test_training_is_the_plain_dpo_script(tmp_path: Path) -> None:
 
 
 def test_sft_does_not_depend_on_the_split(tmp_path: Path) -> None:
-    """The same for the likelihood objective, whose loss is no difference of two models."""
-    apart, lines = trained(tmp_path / "a", objective={"loss": "sft"}, engine={"micro_batch_tokens": 20})
-    whole, whole_lines = trained(tmp_path / "b", objective={"loss": "sft"})
+    """The same for the likelihood of whole responses, whose loss is no difference of two models."""
+    objective = {"loss": "sft", "logps": "sum"}
+    apart, lines = trained(tmp_path / "a", objective=objective, engine={"micro_batch_tokens": 20})
+    whole, whole_lines = trained(tmp_path / "b", objective=objective)
     for name, value in whole.items():
         assert largest_difference(apart[name], value) <= INVARIANT, name
     for left, right in zip(lines, whole_lines, strict=True):

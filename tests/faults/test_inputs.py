@@ -25,7 +25,8 @@ from penchant.models.freeze import choose_trainable
 from penchant.objective.reference import reference_logps
 from penchant.objective.shards import read_shard, write_shard
 from penchant.objective.trunk_cache import TrunkCache
-from penchant.training.loop import Trainer, make_optimizer, train
+from penchant.training.loop import Trainer, train
+from penchant.training.optimizer import make_optimizer
 from penchant.workflow.train import train_run
 
 

@@ -35,7 +35,7 @@ from penchant.errors import DiskError, Stopped
 from penchant.models.freeze import choose_trainable
 from penchant.models.save import save_model
 from penchant.training.checkpoint import newest_checkpoint, save_checkpoint
-from penchant.training.loop import make_optimizer
+from penchant.training.optimizer import make_optimizer
 from penchant.workflow.reporter import Advance, Reporter
 from penchant.workflow.stopping import Stopper
 from penchant.workflow.train import train_run

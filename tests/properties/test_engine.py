@@ -16,7 +16,8 @@ from penchant.batching.packing import in_last_epoch, split_by_tokens, step_indic
 from penchant.batching.pair_batch import Group, common_prefix_length, pack_groups, pad_groups
 from penchant.config import DataConfig, ObjectiveConfig
 from penchant.objective.logps import PairLogps
-from penchant.objective.losses import dpo, margin, pair_losses
+from penchant.objective.loss_table import pair_losses
+from penchant.objective.losses import dpo, margin
 from penchant.objective.pair_model import PairModel
 from penchant.tokens.chat import ChatFormat, chat_format, tokenize_pair
 from penchant.types import PreferencePair, Role, TokenizedPair, Turn
@@ -138,6 +139,27 @@ def test_prompts_shared_by_pairs_change_no_number(
     assert_close(scores(packed, these), torch.cat([scores(packed, [group]) for group in these]))
 
 
+@settings(max_examples=60)
+@given(many_groups)
+def test_a_response_that_is_not_there_changes_no_other(these: list[Group]) -> None:
+    """Beside a response of no token the first one has the values that it has beside any other, in both layouts.
+
+    And the packed row costs no more than the first response alone.
+    """
+    packed, padded = tiny_model()
+    alone = [replace(group, responses=group.responses[:1]) for group in these]
+    examples = [replace(group, responses=(group.responses[0], ())) for group in these]
+    for model in (packed, padded):
+        batch = model.collate(examples)
+        expected = torch.cat([scores(model, [group])[: len(group.responses[0])] for group in these])
+        assert_close(scores(model, examples), expected)
+        assert_close(scores(model, examples), scores(model, alone))
+        assert batch.num_tokens == model.collate(alone).num_tokens
+        assert torch.bincount(batch.sequence_index, minlength=batch.num_sequences).tolist() == [
+            count for group in these for count in (len(group.responses[0]), 0)
+        ]
+
+
 texts = st.text(st.characters(codec="utf-8", exclude_characters="\x00"), min_size=1, max_size=20)
 
 
@@ -172,7 +194,9 @@ def test_the_mask_covers_exactly_the_response_and_its_end(
     tokenized, entry = tokenize_pair(pair, chat, DataConfig.model_validate({"max_tokens": 10_000}))
     if tokenized is None:
         if entry.reason == "special_token_in_text":
-            assert any(token in text for token in SPECIAL for text in (chosen, rejected, *(t.content for t in prompt)))
+            assert any(
+                token in text for token in SPECIAL for text in (chosen, rejected, *(t.content for t in prompt))
+            )
             return
         assert entry.reason == "identical_tokens"
         assert (chosen, chosen_complete) == (rejected, rejected_complete)

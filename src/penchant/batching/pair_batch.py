@@ -10,8 +10,10 @@ groups and give the same numbers:
 * `pad_groups`: every prompt + response as a row of its own, padded at the right: the slow twin, and what models
   get whose attention cannot share a prefix.
 
-A response's last token predicts nothing that is scored, so it is never fed. A mask leaves tokens of a response
-unscored (an earlier user's turn in it, say): they are computed, but reach neither the head nor a sum.
+A response of no token stands for one that is not there (the rejected one of an example to imitate): it costs no
+row and no token, and its sums are zero. A response's last token predicts nothing that is scored, so it is never
+fed. A mask leaves tokens of a response unscored (an earlier user's turn in it, say): they are computed, but reach
+neither the head nor a sum.
 """
 
 from __future__ import annotations
@@ -42,8 +44,16 @@ class Group:
     scored: tuple[tuple[bool, ...] | None, ...] | None = None
 
     def fed(self) -> list[tuple[int, ...]]:
-        """Return what a forward pass has to see for each response: all but its last token."""
-        return [self.prompt_ids + response[:-1] for response in self.responses]
+        """Return what a forward pass has to see for each response: all but its last token.
+
+        For a response of no token that is what another one is fed anyway, so that it adds nothing to a layout.
+        """
+        another = next(filter(None, self.responses), ())
+        return [self.prompt_ids + (response or another)[:-1] for response in self.responses]
+
+    def fed_apart(self) -> list[tuple[int, ...]]:
+        """Return what it has to see where every response is a row of its own: nothing for one of no token."""
+        return [self.prompt_ids + response[:-1] for response in self.responses if response]
 
     def scored_places(self) -> list[Sequence[int]]:
         """Return for each response the places within it, from 0, of its scored tokens.
@@ -262,8 +272,8 @@ def _own_rows(fed: Sequence[tuple[int, ...]], places: Sequence[_Place]) -> Tenso
 
 
 def pad_groups(groups: Sequence[Group], pad_id: int) -> PairBatch:
-    """Return every prompt + response as a right-padded row of its own."""
-    rows = [sequence for group in groups for sequence in group.fed()]
+    """Return every prompt + response as a right-padded row of its own; a response of no token has none."""
+    rows = [sequence for group in groups for sequence in group.fed_apart()]
     width = max(len(row) for row in rows)
     ids = torch.full((len(rows), width), pad_id)
     mask = torch.zeros((len(rows), width), dtype=torch.long)
@@ -273,10 +283,10 @@ def pad_groups(groups: Sequence[Group], pad_id: int) -> PairBatch:
         mask[index, : len(row)] = 1
     offset = 0
     for group in groups:
-        for places in group.scored_places():
+        for response, places in zip(group.responses, group.scored_places(), strict=True):
             first = offset + len(group.prompt_ids) - 1
             predict += [first + place for place in places]
-            offset += width
+            offset += width if response else 0
     return PairBatch(
         input_ids=ids,
         position_ids=torch.arange(width).expand(len(rows), width).contiguous(),

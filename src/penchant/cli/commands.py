@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from penchant.cli.console import make_reporter, printable
+from penchant.config import Config
 from penchant.workflow.reporter import Reporter
 from penchant.workflow.stopping import Stopper
 
@@ -47,6 +48,23 @@ def demo(
         *([] if controls else [f"         penchant demo --controls --out {out}-controls"]),
         "         penchant train demo --data YOUR_PAIRS.jsonl --out runs/mine",
     )
+
+
+def losses(*, markdown: bool) -> None:
+    """Run `penchant losses`."""
+    from penchant.reporting.losses_page import HEADS, loss_markdown, loss_rows, option_rows
+
+    if markdown:
+        print(loss_markdown(), end="")
+        return
+    for name, *cells in loss_rows():
+        print(name)
+        for head, cell in zip(HEADS[1:], cells, strict=True):
+            print(f"  {head:<22}{cell}")
+    print("\nOptions of objective, who uses them, and their defaults there:")
+    for option, users in option_rows():
+        print(f"  {option:<22}{users}")
+    _next("Next  penchant train RECIPE --data PAIRS.jsonl --set objective.loss=NAME --out runs/mine")
 
 
 def prepare(
@@ -174,26 +192,99 @@ def train(
     from penchant.recipes import load_recipe
 
     config = load_recipe(recipe, sets)
-
-    def work(reporter: Reporter, stopper: Stopper) -> dict[str, Any]:
-        from penchant.reporting.report import write_report
-        from penchant.workflow.train import train_run
-
-        result = train_run(config, data, out, resume=resume, limit=limit, reporter=reporter, stopper=stopper)
-        write_report(out)
-        return {**vars(result), "run": str(result.run)}
-
-    result = _working(work, quiet=quiet)
+    result = _trained(config, data, out, resume=resume, limit=limit, quiet=quiet)
     if as_json:
         print(json.dumps(result))
         return
-    first, last = result["first"], result["last"]
-    print(f"\nTrained on {result['pairs']} pairs in {result['train_seconds']:.0f} s: {_movement(first, last)}")
+    print(f"\n{_summary(result, 'pairs')}")
     held_out = data if data.is_dir() else "HELD_OUT.jsonl"
     _next(
         f"Model    {out / 'model'} (opens with transformers)",
         f"Report   {out / 'report.html'}",
         f"Next     penchant eval {out} --data {held_out}",
+    )
+
+
+def sft(
+    recipe: str,
+    data: Path,
+    out: Path,
+    sets: Sequence[str],
+    *,
+    resume: bool,
+    limit: int | None,
+    quiet: bool,
+    as_json: bool,
+) -> None:
+    """Run `penchant sft`."""
+    from penchant.recipes import load_recipe
+    from penchant.workflow.sft import require_sft
+
+    config = load_recipe(recipe, sets)
+    require_sft(config, recipe)
+    result = _trained(config, data, out, resume=resume, limit=limit, quiet=quiet)
+    if as_json:
+        print(json.dumps(result))
+        return
+    print(f"\n{_summary(result, 'examples')}")
+    start = f"--set model.path={shlex.quote(str(out / 'model'))}"
+    if config.data.format != "chat":
+        start += f" --set data.format={config.data.format}"
+    _next(
+        f"Model    {out / 'model'} (opens with transformers)",
+        f"Report   {out / 'report.html'}",
+        f"Next     penchant train smollm2-hh --data PAIRS.jsonl --out {out}-dpo {start}",
+    )
+
+
+def align(
+    recipe: str,
+    data: Path,
+    out: Path,
+    sft_data: Path | None,
+    sets: Sequence[str],
+    *,
+    resume: bool,
+    limit: int | None,
+    quiet: bool,
+    as_json: bool,
+) -> None:
+    """Run `penchant align`."""
+    from penchant.recipes.stages import load_stages
+
+    stages = load_stages(recipe, sets)
+
+    def work(reporter: Reporter, stopper: Stopper) -> list[dict[str, Any]]:
+        from penchant.workflow.align import align_run
+
+        done = align_run(
+            stages,
+            data,
+            out,
+            sft_data=sft_data,
+            resume=resume,
+            limit=limit,
+            reporter=reporter,
+            stopper=stopper,
+        )
+        return [
+            {"stage": stage.name, **(vars(stage.result) if stage.result else {}), "run": str(stage.run)}
+            for stage in done
+        ]
+
+    results = _working(work, quiet=quiet)
+    if as_json:
+        print(json.dumps(results))
+        return
+    print()
+    for result in results:
+        print(f"{result['stage']}: {_summary(result, 'rows') if 'steps' in result else 'finished before'}")
+    last = Path(results[-1]["run"])
+    held_out = data if data.is_dir() else "HELD_OUT.jsonl"
+    _next(
+        f"Model    {last / 'model'} (opens with transformers)",
+        *(f"Report   {Path(result['run']) / 'report.html'}" for result in results),
+        f"Next     penchant eval {last} --data {held_out}",
     )
 
 
@@ -375,6 +466,27 @@ def _working(work: Callable[[Reporter, Stopper], Result], *, quiet: bool) -> Res
     with Stopper() as stopper:
         quiet_libraries()
         return work(make_reporter(quiet=quiet), stopper)
+
+
+def _trained(
+    config: Config, data: Path, out: Path, *, resume: bool, limit: int | None, quiet: bool
+) -> dict[str, Any]:
+    """Train, write the report, and return the result as plain data."""
+
+    def work(reporter: Reporter, stopper: Stopper) -> dict[str, Any]:
+        from penchant.reporting.report import write_report
+        from penchant.workflow.train import train_run
+
+        result = train_run(config, data, out, resume=resume, limit=limit, reporter=reporter, stopper=stopper)
+        write_report(out)
+        return {**vars(result), "run": str(result.run)}
+
+    return _working(work, quiet=quiet)
+
+
+def _summary(result: dict[str, Any], what: str) -> str:
+    movement = _movement(result["first"], result["last"])
+    return f"Trained on {result['pairs']} {what} in {result['train_seconds']:.0f} s: {movement}"
 
 
 def _first_free(path: Path) -> Path:

@@ -180,6 +180,60 @@ def train(
 
 
 @app.command()
+def sft(
+    recipe: Annotated[str, typer.Argument(help="Name of a packaged recipe, or a YAML file.")],
+    data: Annotated[
+        Path, typer.Option("--data", help="A chat data set or pairs: a file, or a folder with a train split.")
+    ],
+    out: Annotated[Path, typer.Option("--out", help="Run directory.")],
+    sets: Sets = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint.")] = False,
+    limit: Limit = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Train the likelihood of answers: those of a chat data set, or the chosen ones of preference pairs."""
+    from penchant.cli import commands
+
+    _run(
+        lambda: commands.sft(
+            recipe, data, out, sets or [], resume=resume, limit=limit, quiet=quiet, as_json=as_json
+        ),
+        debug,
+    )
+
+
+@app.command()
+def align(
+    recipe: Annotated[str, typer.Argument(help="Name of a packaged recipe with stages, or a YAML file.")],
+    data: Annotated[Path, typer.Option("--data", help="Pairs: a file, or a folder with a train split.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder of the stages' run directories.")],
+    sft_data: Annotated[
+        Path | None,
+        typer.Option("--sft-data", help="A chat data set for the sft stages, instead of the chosen responses."),
+    ] = None,
+    sets: Sets = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Pass over finished stages, go on with the interrupted one.")
+    ] = False,
+    limit: Limit = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Train in stages, such as SFT and then DPO, each from the model of the one before."""
+    from penchant.cli import commands
+
+    _run(
+        lambda: commands.align(
+            recipe, data, out, sft_data, sets or [], resume=resume, limit=limit, quiet=quiet, as_json=as_json
+        ),
+        debug,
+    )
+
+
+@app.command()
 def plan(
     recipe: Annotated[str, typer.Argument(help="Name of a packaged recipe, or a YAML file.")],
     data: Annotated[
@@ -319,6 +373,16 @@ def recipes() -> None:
 
     for name in recipe_names():
         print(name)
+
+
+@app.command()
+def losses(
+    markdown: Annotated[bool, typer.Option("--markdown", help="The tables of docs/losses.md.")] = False,
+) -> None:
+    """List the losses: equation, value at the reference, beta's meaning, options, source."""
+    from penchant.cli import commands
+
+    commands.losses(markdown=markdown)
 
 
 def _run(work: Callable[[], None], debug: bool) -> None:

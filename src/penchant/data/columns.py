@@ -36,6 +36,7 @@ class Extras:
     rejected_complete: bool
     weight: float | None
     margin: float | None
+    confidence: float | None
     score_chosen: float | None
     score_rejected: float | None
 
@@ -44,11 +45,14 @@ def extras_of(row: RawRow) -> Extras:
     """Return the optional columns; scores may also stand in an object called `metadata`.
 
     Raises:
-        RowError: One has the wrong type, a number is not finite, or a weight is not above zero.
+        RowError: One has the wrong type, a number is not finite, or a weight or confidence is out of range.
     """
     weight = number(row, "weight")
     if weight is not None and weight <= 0:
         raise RowError('column "weight" is not above zero')
+    confidence = number(row, "confidence")
+    if confidence is not None and not 0.5 < confidence <= 1:
+        raise RowError('column "confidence" is not above 0.5 and at most 1')
     return Extras(
         id=row_id(row),
         cluster=label(row, "cluster"),
@@ -57,6 +61,7 @@ def extras_of(row: RawRow) -> Extras:
         rejected_complete=flag(row, "rejected_complete"),
         weight=weight,
         margin=number(row, "margin"),
+        confidence=confidence,
         score_chosen=score(row, "score_chosen"),
         score_rejected=score(row, "score_rejected"),
     )

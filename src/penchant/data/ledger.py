@@ -48,6 +48,7 @@ class DropReason(StrEnum):
     HH_MALFORMED = "hh_malformed"
     TIED_SCORES = "tied_scores"
     TOO_FEW_SCORED = "too_few_scored"
+    UNDESIRABLE = "undesirable"
     DUPLICATE_PAIR = "duplicate_pair"
     BROKEN_ROW = "broken_row"
     ID_REPEATED = "id_repeated"

@@ -23,18 +23,20 @@ from penchant.types import LedgerEntry, PreferencePair, Turn
 class Draft:
     """The texts of a row on their way to a pair.
 
-    Scores are given only where a format finds them elsewhere than usual; `tie` says in words that the data scores
-    both responses alike, where that means that neither is preferred.
+    `rejected` is None where there is only one response, to be imitated, or said to be `desirable` or not. Scores
+    are given only where a format finds them elsewhere than usual; `tie` says in words that the data scores both
+    responses alike, where that means that neither is preferred.
     """
 
     prompt: tuple[Turn, ...]
     chosen: str
-    rejected: str
+    rejected: str | None
     chosen_lead: tuple[Turn, ...] = ()
     rejected_lead: tuple[Turn, ...] = ()
     score_chosen: float | None = None
     score_rejected: float | None = None
     tie: str = ""
+    desirable: bool | None = None
 
 
 Reader = Callable[[RawRow], Draft | Drop]
@@ -63,19 +65,21 @@ def make_pair(row: RawRow, read: Reader) -> PreferencePair | LedgerEntry:
         id=name,
         prompt=verdict.prompt,
         chosen=verdict.chosen,
-        rejected=verdict.rejected,
+        rejected=verdict.rejected or "",
         source=row.source,
         line=row.line,
         cluster=extras.cluster or prompt_cluster(verdict.prompt),
         chosen_complete=extras.chosen_complete,
-        rejected_complete=extras.rejected_complete,
+        rejected_complete=extras.rejected_complete or verdict.rejected is None,
         chosen_lead=verdict.chosen_lead,
         rejected_lead=verdict.rejected_lead,
         weight=extras.weight,
         margin=extras.margin,
+        confidence=extras.confidence,
         score_chosen=extras.score_chosen if verdict.score_chosen is None else verdict.score_chosen,
         score_rejected=extras.score_rejected if verdict.score_rejected is None else verdict.score_rejected,
         origin=extras.origin,
+        desirable=verdict.desirable,
     )
 
 
@@ -90,10 +94,8 @@ def prompt_cluster(prompt: tuple[Turn, ...]) -> str:
 def part(chosen: tuple[Turn, ...], rejected: tuple[Turn, ...]) -> Draft | Drop:
     """Take two whole conversations apart into the shared prompt, leads and responses."""
     for name, side in (("chosen", chosen), ("rejected", rejected)):
-        if not side or side[-1].role != "assistant":
-            return Drop(DropReason.RESPONSE_NOT_ONE_TURN, f"{name} does not end with the assistant")
-        if side[-1].tool_calls:
-            return Drop(DropReason.RESPONSE_CALLS_TOOL, f"{name} ends with a tool call")
+        if fault := _end_fault(name, side):
+            return fault
     shared = _shared(chosen, rejected)
     leads = chosen[shared:-1], rejected[shared:-1]
     if any(leads):
@@ -104,6 +106,25 @@ def part(chosen: tuple[Turn, ...], rejected: tuple[Turn, ...]) -> Draft | Drop:
         if fault:
             return fault
     return Draft(chosen[:shared], chosen[-1].content, rejected[-1].content, *leads)
+
+
+def example(conversation: tuple[Turn, ...]) -> Draft | Drop:
+    """Take a conversation apart into its prompt and its last response, which is to be imitated."""
+    fault = _end_fault("the conversation", conversation)
+    return fault or Draft(conversation[:-1], conversation[-1].content, None)
+
+
+def chosen_alone(draft: Draft) -> Draft:
+    """Return the chosen side of a pair as an example to imitate."""
+    return Draft((*draft.prompt, *draft.chosen_lead), draft.chosen, None, tie=draft.tie)
+
+
+def _end_fault(name: str, side: tuple[Turn, ...]) -> Drop | None:
+    if not side or side[-1].role != "assistant":
+        return Drop(DropReason.RESPONSE_NOT_ONE_TURN, f"{name} does not end with the assistant")
+    if side[-1].tool_calls:
+        return Drop(DropReason.RESPONSE_CALLS_TOOL, f"{name} ends with a tool call")
+    return None
 
 
 def _shared(chosen: tuple[Turn, ...], rejected: tuple[Turn, ...]) -> int:
@@ -141,7 +162,7 @@ def _fault(draft: Draft) -> Draft | Drop:
     if prompt[-1].role == "assistant":
         return Drop(DropReason.ROLE_ORDER, "the prompt ends with the assistant")
     for name, response in (("chosen", draft.chosen), ("rejected", draft.rejected)):
-        if not response.strip():
+        if response is not None and not response.strip():
             return Drop(DropReason.EMPTY_RESPONSE, f"{name} is empty")
     if draft.chosen == draft.rejected:
         return Drop(DropReason.IDENTICAL_RESPONSES)

@@ -22,7 +22,7 @@ from penchant.data.atomic import disk_errors, flush_folder
 from penchant.errors import DiskError, UsageError
 from penchant.types import PreferencePair, Turn
 
-_OPTIONAL = ("weight", "margin", "score_chosen", "score_rejected")
+_OPTIONAL = ("weight", "margin", "confidence", "desirable", "score_chosen", "score_rejected")
 
 
 def prepared_row(pair: PreferencePair) -> dict[str, Any]:

@@ -42,15 +42,16 @@ def iter_pairs(
 
 
 def load_pairs(
-    path: Path, *, split: str | None = None, limit: int | None = None
+    path: Path, *, split: str | None = None, limit: int | None = None, data_format: DataFormat = FORMATS["local"]
 ) -> tuple[list[PreferencePair], Ledger]:
     """Read a file, or a folder's file for a split, into pairs and the fate of every row read.
 
     Args:
-        path: A file or folder of any layout that the format `local` knows (see `penchant.data.rows`).
+        path: A file or folder of any layout that the format knows (see `penchant.data.rows`).
         split: Name of the file wanted from a folder, without its suffix.
         limit: Read only the first `limit` rows of the file. Rows beyond it are not read and do not
             enter the ledger; dropped rows count towards it, so fewer pairs may come back.
+        data_format: How rows are read.
 
     Returns:
         The pairs in the order of the file, and a ledger with exactly one entry for each row read.
@@ -62,7 +63,7 @@ def load_pairs(
     pairs: list[PreferencePair] = []
     broken: list[str] = []
     ledger = Ledger()
-    for outcome in iter_pairs(limited_rows(path, split=split, limit=limit), FORMATS["local"]):
+    for outcome in iter_pairs(limited_rows(path, split=split, limit=limit), data_format):
         if isinstance(outcome, PreferencePair):
             pairs.append(outcome)
             ledger.append(LedgerEntry(outcome.source, outcome.line, outcome.id, "kept"))

@@ -1,10 +1,11 @@
-"""One door for every model: a local transformers directory, a Hub id, a GGUF file, or the bundled model.
+"""One door for every model: a directory, a Hub id, a LoRA adapter, GGUF, a state dict, or the bundled one.
 
-Only decoder language models with safetensors weights (or GGUF) pass; no code that came with a model is run.
+Only decoder language models pass; no code that came with a model is run.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -16,12 +17,17 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig, PreTrainedModel
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
-from penchant.errors import ModelError, did_you_mean
+from penchant.config import STATE_DICT_SUFFIXES, ModelConfig
+from penchant.errors import ModelError, UsageError, did_you_mean
+from penchant.models.adapter import adapter_base, merge_adapter
 from penchant.models.bundled import BUNDLED_NAME, bundled_gguf, cache_directory
 from penchant.models.gguf import convert_gguf
+from penchant.models.quantized import four_bit_settings
+from penchant.models.sizes import random_model
+from penchant.models.state_dict import fill_model, read_state_dict
 from penchant.tokens.chat import ChatFormat, chat_format
 
 _WEIGHTS_HINT = "A model directory holds config.json and model.safetensors (or its shards and their index)."
@@ -34,7 +40,7 @@ class LoadedModel:
     Attributes:
         model: The transformers model, in evaluation mode (dropout has p = 0, see `penchant.models.trunk`).
         chat: Its chat format.
-        path: The directory or Hub id that it was read from.
+        path: The directory, file or Hub id that it was read from.
         stop_ids: Tokens that end a generated response.
         pad_id: A token that pads batches; never one of `stop_ids` where the vocabulary allows it.
     """
@@ -51,22 +57,53 @@ class LoadedModel:
         return self.chat.tokenizer
 
 
-def load_model(name: str, *, device: str = "cpu", bf16: bool = False) -> LoadedModel:
-    """Load a model by name: "bundled", a directory, a `.gguf` file, or a Hub id.
+@dataclass(frozen=True)
+class Source:
+    """Where the parts of a model are read from.
+
+    Attributes:
+        name: What the user called it, as far as that is a path or a Hub id.
+        path: The directory or Hub id that holds its configuration and, without a state dict, its weights.
+        tokenizer: The directory or Hub id that holds its tokenizer.
+        state_dict: The file that holds its weights, if they are not in `path`.
+        adapters: Directories or Hub ids of adapters that are merged into it, in this order.
+    """
+
+    name: str
+    path: str
+    tokenizer: str
+    state_dict: Path | None = None
+    adapters: tuple[str, ...] = ()
+
+
+def load_model(
+    name: str,
+    *,
+    architecture: str | None = None,
+    device: str = "cpu",
+    bf16: bool = False,
+    four_bit: bool = False,
+) -> LoadedModel:
+    """Load a model by name: "bundled", a directory, a LoRA adapter, a GGUF file, a Hub id or a state dict.
+
+    An adapter is merged into its base; the model is then as if it had been trained that way.
 
     Args:
         name: Which model.
+        architecture: The model whose configuration and tokenizer a state dict (.pth or .pt) is read with.
         device: Where its weights go.
         bf16: Weights in bf16 instead of fp32; for generation, never for training.
+        four_bit: Linear layers in 4 bits instead; to be frozen under adapters.
 
     Raises:
         ModelError: There is no such model, it has no weights, or it is of a kind that Penchant cannot align.
+        UsageError: An architecture without a state dict, or 4 bits that cannot be had.
     """
-    path = resolve_model(name)
-    config = _read_config(path)
-    _refuse_unsupported(config, path)
-    model = _read_model(path, config)
-    tokenizer = _load_tokenizer(path)
+    source = find_source(name, architecture)
+    config = _read_config(source.path)
+    _refuse_unsupported(config, source.path)
+    model = _read_four_bit(source, config, device) if four_bit else _read_source(source, config)
+    tokenizer = _load_tokenizer(source.tokenizer)
     chat = chat_format(tokenizer)
     stop_ids = _stop_ids(model, chat)
     pad_id = choose_pad_id(tokenizer, stop_ids)
@@ -76,16 +113,76 @@ def load_model(name: str, *, device: str = "cpu", bf16: bool = False) -> LoadedM
     if model.generation_config is not None:
         model.generation_config.pad_token_id = pad_id
     policy: Any = model
-    policy.to(device, torch.bfloat16 if bf16 else torch.float32).eval()
-    return LoadedModel(policy, chat, path, stop_ids, pad_id)
+    if not four_bit:
+        policy.to(device, torch.bfloat16 if bf16 else torch.float32)
+    return LoadedModel(policy.eval(), chat, source.name, stop_ids, pad_id)
+
+
+def architecture_for(config: ModelConfig, name: str) -> str | None:
+    """Return the architecture that a configuration names for one of its models, or None when that needs none."""
+    return config.architecture if Path(name).suffix in STATE_DICT_SUFFIXES else None
 
 
 def resolve_model(name: str) -> str:
-    """Return the directory (GGUF files are converted into the cache) or Hub id that `name` stands for.
+    """Return the directory or Hub id that holds a model's configuration: of an adapter, that of its base.
+
+    GGUF files are converted into the cache.
 
     Raises:
         ModelError: The local path does not exist, or is not a model.
     """
+    return find_source(name).path
+
+
+def find_source(name: str, architecture: str | None = None) -> Source:
+    """Return where the parts of a model are; nothing of it is read but what says so.
+
+    Args:
+        name: See `load_model`.
+        architecture: Likewise.
+
+    Raises:
+        ModelError: The local path does not exist, or is not a model.
+        UsageError: An architecture for what is no state dict.
+    """
+    if Path(name).suffix in STATE_DICT_SUFFIXES:
+        if architecture is None:
+            raise ModelError(
+                "a state dict holds weights alone",
+                where=name,
+                fix="Name the model that it was trained from as model.architecture.",
+            )
+        plain = _folder_of(architecture)
+        return Source(name, plain, plain, state_dict=Path(name))
+    if architecture is not None:
+        raise UsageError("only a state dict (.pth or .pt) uses it; remove it", where="model.architecture")
+    return _with_adapters(name)
+
+
+def _with_adapters(name: str) -> Source:
+    adapters: list[str] = []
+    place = name
+    while (base := adapter_base(place)) is not None:
+        adapters.insert(0, place)
+        if base in adapters:
+            raise ModelError("this adapter is its own base", where=base)
+        place = base
+    try:
+        path = _folder_of(place)
+    except ModelError as error:
+        if not adapters:
+            raise
+        raise ModelError(
+            f"the base of this adapter cannot be had ({error.what}: {place})",
+            where=adapters[0],
+            fix="Put it there, or correct base_model_name_or_path in the adapter's adapter_config.json.",
+        ) from error
+    own = [each for each in reversed(adapters) if (Path(each) / "tokenizer_config.json").is_file()]
+    return Source(name if adapters else path, path, own[0] if own else path, adapters=tuple(adapters))
+
+
+def _folder_of(name: str) -> str:
+    """The directory (GGUF files are converted into the cache) or Hub id that `name` stands for."""
     if name == BUNDLED_NAME:
         return str(_converted(bundled_gguf()))
     path = Path(name)
@@ -104,6 +201,35 @@ def resolve_model(name: str) -> str:
         hint = did_you_mean(path.name, siblings)[:200]
         raise ModelError(f"there is no such model directory.{hint}", where=name, fix=_WEIGHTS_HINT)
     return name
+
+
+def _read_source(source: Source, config: Any) -> Any:
+    """The model in fp32, of its weights or its state dict, with its adapters merged."""
+    if source.state_dict is None:
+        model = _read_model(source.path, config)
+    else:
+        tensors = read_state_dict(source.state_dict)
+        with torch.random.fork_rng(devices=[]):  # its random values are replaced at once
+            model = random_model(config, "cpu")
+        fill_model(model, tensors, where=str(source.state_dict))
+        with contextlib.suppress(OSError):  # there need not be one
+            model.generation_config = GenerationConfig.from_pretrained(source.path)
+    for adapter in source.adapters:
+        merge_adapter(model, adapter)
+    if source.name != source.path:  # what adapters that are trained on it name as their base
+        model.config._name_or_path = model.name_or_path = source.name
+    return model
+
+
+def _read_four_bit(source: Source, config: Any, device: str) -> Any:
+    if source.state_dict is not None or source.adapters:
+        what = "a state dict" if source.state_dict is not None else "an adapter"
+        raise UsageError(
+            f"{what} as the start cannot be kept in 4 bits",
+            where="model.load_in_4bit",
+            fix="Start from a model directory or Hub id (such as model/ of a run), or remove model.load_in_4bit.",
+        )
+    return _read_model(source.path, config, quantization_config=four_bit_settings(), device_map={"": device})
 
 
 def _check_directory(path: Path) -> None:
@@ -154,14 +280,14 @@ def _read_config(path: str) -> Any:
         raise _load_error(path, error) from error
 
 
-def _read_model(path: str, config: Any) -> Any:
+def _read_model(path: str, config: Any, **settings: Any) -> Any:
     """The model in fp32 with fused attention, or with the plain one where its architecture has no fused one."""
     # Soft-capped scores (Gemma 2) have none either, but older versions of transformers do not say so.
     attentions = ["eager"] if getattr(config, "attn_logit_softcapping", None) else ["sdpa", "eager"]
     for attention in attentions:
         try:
             return AutoModelForCausalLM.from_pretrained(
-                path, dtype=torch.float32, use_safetensors=True, attn_implementation=attention
+                path, dtype=torch.float32, use_safetensors=True, attn_implementation=attention, **settings
             )
         except (OSError, ValueError, SafetensorError) as error:
             if attention == "eager" or "scaled_dot_product_attention" not in str(error):

@@ -12,6 +12,7 @@ from typing import Any
 
 from penchant.data.atomic import disk_errors
 from penchant.models.load import LoadedModel
+from penchant.models.quantized import is_four_bit, merge_into_dequantized
 
 
 def save_model(loaded: LoadedModel, target: Path, *, card: str) -> None:
@@ -29,6 +30,8 @@ def save_model(loaded: LoadedModel, target: Path, *, card: str) -> None:
 def save_and_merge_adapters(adapters: Any, target: Path) -> None:
     """Write adapters (safetensors, as peft opens them), then merge them into the weights of their model.
 
+    A model of 4 bits becomes one of fp32 first.
+
     Args:
         adapters: From `penchant.models.lora.add_adapters`.
         target: The folder; it appears when whole.
@@ -37,8 +40,11 @@ def save_and_merge_adapters(adapters: Any, target: Path) -> None:
         DiskError: There is no room or no permission; nothing is left behind, and nothing was merged.
     """
     with _whole_folder(target) as folder:
-        adapters.save_pretrained(folder)
-    adapters.merge_and_unload()
+        adapters.save_pretrained(folder, save_embedding_layers=False)  # of which none is adapted
+    if is_four_bit(adapters.get_base_model()):
+        merge_into_dequantized(adapters, target)
+    else:
+        adapters.merge_and_unload()
 
 
 @contextlib.contextmanager

@@ -7,6 +7,7 @@ the same shape with a few layers, random weights and a small vocabulary.
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -76,22 +77,30 @@ def read_model_config(path: str) -> Any:
         raise ModelError(f"the model cannot be read ({lines[0][:200]})", where=path) from error
 
 
-def model_sizes(config: Any, last_layers: int | None, lora: Lora | None = None) -> ModelSizes:
+def model_sizes(
+    config: Any,
+    last_layers: int | None,
+    lora: Lora | None = None,
+    *,
+    patterns: Sequence[str] = (),
+    keep_tied: bool = False,
+) -> ModelSizes:
     """Return the sizes of a model of this configuration and of its trained part, from the meta device.
 
     Args:
         config: From `read_model_config`; it is not changed.
         last_layers: As for `penchant.models.freeze.choose_trainable`.
         lora: Likewise.
+        patterns: Likewise.
+        keep_tied: Likewise.
 
     Raises:
         ModelError: It is no model that Penchant can align.
-        UsageError: There are fewer layers than asked for.
+        UsageError: As `choose_trainable` raises it.
     """
     model = random_model(config, "meta")
     embedding: Any = model.get_input_embeddings()
-    tied = head(model).weight is embedding.weight
-    part = choose_trainable(model, last_layers, lora)
+    part = choose_trainable(model, last_layers, lora, patterns=patterns, keep_tied=keep_tied)
     stack: Any = layers(decoder(model))
     heads = config.num_attention_heads
     top = head(model).weight
@@ -106,7 +115,7 @@ def model_sizes(config: Any, last_layers: int | None, lora: Lora | None = None) 
         attention_width=heads * (getattr(config, "head_dim", None) or config.hidden_size // heads),
         head_trained=top.requires_grad,
         embedding_trained=embedding.weight.requires_grad,
-        untied=part.untied and tied,  # without memory every tensor seems to share that of every other
+        untied=part.untied,
         stored_bytes=_BYTES.get(getattr(config, "dtype", None) or torch.float32, 4),
     )
 

@@ -18,7 +18,7 @@ from torch import Tensor
 from penchant.batching.packing import split_by_tokens
 from penchant.batching.pair_batch import GroupSize, PairBatch
 from penchant.models.precision import Precision, compute_in
-from penchant.objective.logps import PairLogps, pair_logps, sequence_sums
+from penchant.objective.logps import PairLogps, beyond_shorter, pair_logps, sequence_sums
 
 # Scores of so many bytes exist at a time. On a CPU larger blocks gain nothing; a GPU wants large products.
 _SCORE_BYTES = {"cpu": 96 << 20, "cuda": 1 << 30, "mps": 256 << 20}
@@ -53,10 +53,12 @@ class PairObjective:
         losses_of: From the policy's log-probabilities of some pairs and the places of these pairs in the
             micro-batch, shape (pairs,), to their losses, shape (pairs,). The loss of a pair depends on no other.
         weights: Of each pair in the sum, shape (pairs,).
+        ld_alpha: Weight of the tokens beyond a pair's shorter response, see `beyond_shorter`; None = 1.
     """
 
     losses_of: Callable[[PairLogps, Tensor], Tensor]
     weights: Tensor
+    ld_alpha: float | None = None
 
 
 @dataclass(frozen=True)
@@ -93,6 +95,22 @@ def token_logps(hidden: Tensor, head: Head, batch: PairBatch) -> Tensor:
     return torch.cat(found)
 
 
+@torch.no_grad()
+def token_agreement(hidden: Tensor, head: Head, batch: PairBatch) -> Tensor:
+    """Return log p(token) - log sum over the vocabulary of p^2 of each scored token, nats, fp32, shape (scored,).
+
+    Zero on average for tokens drawn from the policy itself: Zhou et al. 2024 (arXiv:2406.11827), Sec. 3.2.
+    """
+    products = _Products(head)
+    found = [hidden.new_empty(0, dtype=head.weight.dtype)]
+    for block in _blocks(batch, head.block_rows):
+        for rows in block.parts(head.block_rows):
+            scores = products.scores(hidden[rows])
+            logps = _softmax_in_place(scores, batch.target_ids[rows])
+            found.append(logps - scores.square_().sum(dim=-1).log())
+    return torch.cat(found)
+
+
 def token_logps_by_autograd(hidden: Tensor, head: Head, targets: Tensor) -> Tensor:
     """Return what `token_logps` gives, but differentiable: all scores at once, the slow twin."""
     with compute_in(head.precision, str(hidden.device)):
@@ -102,7 +120,7 @@ def token_logps_by_autograd(hidden: Tensor, head: Head, targets: Tensor) -> Tens
 
 def losses_by_autograd(logps: Tensor, batch: PairBatch, objective: PairObjective) -> PairLosses:
     """Return the losses of a micro-batch from its token log-probabilities, which torch differentiates."""
-    policy = pair_logps(logps, batch)
+    policy = pair_logps(logps, batch, objective.ld_alpha)
     losses = objective.losses_of(policy, torch.arange(len(batch.pairs), device=logps.device))
     detached = PairLogps(
         policy.chosen.detach(), policy.rejected.detach(), policy.chosen_tokens, policy.rejected_tokens
@@ -258,7 +276,13 @@ class _Walk:
     def _slopes(self, logps: Tensor, block: _Block) -> tuple[Tensor, Tensor, tuple[Tensor, ...], Tensor]:
         """Loss sum, losses and log-probabilities of a block's pairs, and the sum's slope in each row's."""
         sequence = self.batch.sequence_index[block.rows] - block.sequences.start
-        sums, counts = sequence_sums(logps, sequence, block.sequences.stop - block.sequences.start)
+        count = block.sequences.stop - block.sequences.start
+        alpha, weights = self.objective.ld_alpha, None
+        if alpha is not None:
+            lengths = torch.bincount(sequence, minlength=count)
+            pairs = self.batch.pairs[block.pairs] - block.sequences.start
+            weights = beyond_shorter(lengths[pairs], alpha).to(logps.dtype)
+        sums, counts = sequence_sums(logps if weights is None else weights * logps, sequence, count)
         chosen, rejected = (self.batch.pairs[block.pairs] - block.sequences.start).unbind(1)
         places = torch.arange(block.pairs.start, block.pairs.stop, device=logps.device)
         with torch.enable_grad():
@@ -268,7 +292,8 @@ class _Walk:
             total = (self.objective.weights[block.pairs] * losses).sum()
         (slope,) = torch.autograd.grad(total, sums)
         columns = tuple(value.detach() for value in vars(policy).values())
-        return total.detach(), losses.detach(), columns, slope[sequence]
+        slopes = slope[sequence] if weights is None else weights * slope[sequence]
+        return total.detach(), losses.detach(), columns, slopes
 
     def _gradients(self, rows: slice, probabilities: Tensor, slopes: Tensor) -> None:
         into_hidden, into_weight, into_bias = self.into

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -27,10 +28,10 @@ class PairLogps:
     rejected_tokens: Tensor
 
     def mean(self) -> PairLogps:
-        """Return per-token means, nats per token, in place of the sums."""
+        """Return per-token means, nats per token, in place of the sums; 0 for a response that is not there."""
         return PairLogps(
-            self.chosen / self.chosen_tokens,
-            self.rejected / self.rejected_tokens,
+            self.chosen / self.chosen_tokens.clamp(min=1),
+            self.rejected / self.rejected_tokens.clamp(min=1),
             self.chosen_tokens,
             self.rejected_tokens,
         )
@@ -40,16 +41,45 @@ class PairLogps:
         return PairLogps(*(getattr(self, name)[rows].to(device) for name in self.__dataclass_fields__))
 
 
-def pair_logps(token_logps: Tensor, batch: PairBatch) -> PairLogps:
+def pair_logps(token_logps: Tensor, batch: PairBatch, ld_alpha: float | None = None) -> PairLogps:
     """Sum token log-probabilities over each response of a batch of pairs.
 
     Args:
         token_logps: Nats, shape (scored,).
         batch: The batch they belong to; each group holds a chosen and a rejected response.
+        ld_alpha: Weight of the tokens beyond the shorter response, see `beyond_shorter`; None = 1.
     """
+    if ld_alpha is not None:
+        counts = torch.bincount(batch.sequence_index, minlength=batch.num_sequences)
+        token_logps = token_logps * beyond_shorter(counts[batch.pairs], ld_alpha).to(token_logps)
     sums, counts = sequence_sums(token_logps, batch.sequence_index, batch.num_sequences)
     chosen, rejected = batch.pairs.unbind(1)
     return PairLogps(sums[chosen], sums[rejected], counts[chosen], counts[rejected])
+
+
+def joined_logps(parts: Sequence[PairLogps]) -> PairLogps:
+    """Return the pairs of several micro-batches as one."""
+    return PairLogps(
+        *(torch.cat(columns) for columns in zip(*(vars(part).values() for part in parts), strict=True))
+    )
+
+
+def beyond_shorter(lengths: Tensor, alpha: float) -> Tensor:
+    """Return the weight of every token of some pairs in LD-DPO, fp64, shape (lengths.sum(),).
+
+    1 up to the length of the pair's shorter response, `alpha` beyond it, for policy and reference alike: Liu et
+    al. 2024 (arXiv:2409.06411), Sec. 3.
+
+    Args:
+        lengths: Scored tokens of each chosen and rejected response, shape (pairs, 2).
+        alpha: In [0, 1); 1 would be DPO.
+    """
+    counts = lengths.flatten()
+    within = torch.arange(int(counts.sum()), device=counts.device) - torch.repeat_interleave(
+        counts.cumsum(0) - counts, counts
+    )
+    shorter = torch.repeat_interleave(lengths.min(dim=1).values, lengths.sum(dim=1))
+    return torch.where(within < shorter, 1.0, alpha)
 
 
 def sequence_sums(token_logps: Tensor, sequence_index: Tensor, count: int) -> tuple[Tensor, Tensor]:

@@ -7,7 +7,10 @@ from torch import Tensor
 
 from penchant.config import ObjectiveConfig
 from penchant.objective.logps import PairLogps
-from penchant.objective.losses import margin
+from penchant.objective.loss_table import uses_means
+from penchant.objective.losses import log_ratios
+
+_SCORED = "scored tokens"
 
 
 class StepSums:
@@ -17,6 +20,7 @@ class StepSums:
         self.pairs = 0
         self.tokens = 0
         self._sums: dict[str, Tensor] = {}
+        self._counts: dict[str, Tensor] = {}  # where not every pair counts
         self._largest: Tensor | None = None
 
     def add(
@@ -27,33 +31,58 @@ class StepSums:
         *,
         config: ObjectiveConfig,
         tokens: int,
+        desirable: Tensor | None = None,
     ) -> None:
         """Add a micro-batch.
 
         Args:
             losses: Shape (pairs,), without gradient.
-            policy: Sums over each response, nats, without gradient.
-            reference: Likewise; without it there are no rewards.
+            policy: Log-probabilities of each response, nats, without gradient.
+            reference: Likewise; without it rewards are beta times the policy's own log-probabilities.
             config: Turns log-ratios into rewards: beta, and whether responses count by sum or by mean.
             tokens: Fed to the forward pass.
+            desirable: For KTO, which responses are; shape (pairs,).
         """
-        values = {"loss": losses, "logps/chosen": policy.chosen, "logps/rejected": policy.rejected}
-        if reference is not None:
-            beta = config.beta
-            if config.logps == "mean":
-                policy, reference = policy.mean(), reference.mean()
-            chosen = beta * (policy.chosen - reference.chosen)
-            rejected = beta * (policy.rejected - reference.rejected)
-            values |= {"rewards/chosen": chosen, "rewards/rejected": rejected}
-            values["rewards/margins"] = beta * margin(policy, reference)
-            values["rewards/accuracies"] = wins(values["rewards/margins"])
-            largest = torch.cat([chosen, rejected]).abs().max()
-            self._largest = largest if self._largest is None else torch.maximum(self._largest, largest)
+        values = {"loss": losses, "logps/chosen": policy.chosen}
+        if config.loss != "sft":
+            values["logps/rejected"] = policy.rejected
+        if config.logps == "tokens":
+            values[_SCORED] = policy.chosen_tokens
+        if config.nll_weight:
+            values["nll"] = -policy.mean().chosen
+        if config.loss != "sft":
+            values |= self._rewards(policy, reference, config)
+        if desirable is not None:
+            values = _by_label(values, desirable)
         for name, value in values.items():
-            total = (value if value.device.type == "mps" else value.double()).sum()
-            self._sums[name] = total if name not in self._sums else self._sums[name] + total
+            self._add(name, value)
         self.pairs += len(losses)
         self.tokens += tokens
+
+    def _add(self, name: str, value: Tensor) -> None:
+        value = value if value.device.type == "mps" else value.double()
+        if name in _OF_SOME:
+            self._counts[name] = (~value.isnan()).sum() + self._counts.get(name, 0)
+            value = value.nan_to_num(nan=0.0)
+        self._sums[name] = value.sum() + self._sums.get(name, 0)
+
+    def _rewards(
+        self, policy: PairLogps, reference: PairLogps | None, config: ObjectiveConfig
+    ) -> dict[str, Tensor]:
+        values: dict[str, Tensor] = {}
+        if reference is not None:
+            values["chosen_fell_fraction"] = (policy.chosen < reference.chosen).double()
+        if uses_means(config):
+            policy, reference = policy.mean(), reference.mean() if reference is not None else None
+        chosen, rejected = policy.chosen, policy.rejected
+        if reference is not None:
+            chosen, rejected = log_ratios(policy, reference)
+        chosen, rejected = config.beta * chosen, config.beta * rejected
+        margins = chosen - rejected
+        largest = torch.cat([chosen, rejected]).abs().max()
+        self._largest = largest if self._largest is None else torch.maximum(self._largest, largest)
+        values |= {"rewards/chosen": chosen, "rewards/rejected": rejected, "rewards/margins": margins}
+        return values | {"rewards/accuracies": wins(margins)}
 
     @property
     def loss(self) -> Tensor:
@@ -61,13 +90,41 @@ class StepSums:
         return self._sums["loss"]
 
     def means(self) -> dict[str, float]:
-        """Return the mean over pairs of everything added, in one transfer."""
-        values = torch.stack(list(self._sums.values())).tolist()
-        return {name: value / self.pairs for name, value in zip(self._sums, values, strict=True)}
+        """Return the means over pairs of what was added, in one transfer; the loss's over tokens where so set.
+
+        Of KTO's figures those of a label are means over its responses, and missing where there were none.
+        """
+        sums = torch.stack(list(self._sums.values())).tolist()
+        counts = torch.stack(list(self._counts.values())).tolist() if self._counts else []
+        of_some = dict(zip(self._counts, counts, strict=True))
+        found = {
+            name: value / of_some.get(name, self.pairs)
+            for name, value in zip(self._sums, sums, strict=True)
+            if of_some.get(name, self.pairs)
+        }
+        if "rewards/desirable" in found and "rewards/undesirable" in found:
+            found["rewards/margins"] = found["rewards/desirable"] - found["rewards/undesirable"]
+        if scored := found.pop(_SCORED, None):
+            found["loss"] /= scored
+        return found
 
     def largest_reward(self) -> float:
-        """Return the largest reward of either response, without its sign; 0 without a reference."""
+        """Return the largest reward of either response, without its sign; 0 when there are none."""
         return 0.0 if self._largest is None else float(self._largest)
+
+
+_OF_SOME = ("rewards/desirable", "rewards/undesirable", "logps/desirable", "logps/undesirable")
+
+
+def _by_label(values: dict[str, Tensor], desirable: Tensor) -> dict[str, Tensor]:
+    """KTO's figures: of desirable and of undesirable responses apart, nan where a response is not of the kind."""
+    nothing = torch.full_like(values["loss"], float("nan"))
+    found = {name: values[name] for name in ("loss", "chosen_fell_fraction")}
+    for what in ("rewards", "logps"):
+        own = values[f"{what}/chosen"]
+        found[f"{what}/desirable"] = torch.where(desirable, own, nothing)
+        found[f"{what}/undesirable"] = torch.where(desirable, nothing, own)
+    return found
 
 
 def wins(margins: Tensor) -> Tensor:

@@ -24,6 +24,7 @@ from penchant.objective.head import (
     PairObjective,
     losses_by_autograd,
     pair_losses_once,
+    token_agreement,
     token_logps,
     token_logps_by_autograd,
 )
@@ -155,6 +156,17 @@ class PairModel(nn.Module):
         logps = token_logps_by_autograd(hidden, top, batch.target_ids)
         return logps if objective is None else losses_by_autograd(logps, batch, objective)
 
+    @torch.no_grad()
+    def agreement(self, batch: PairBatch, trunk_output: Tensor | None = None) -> Tensor:
+        """Return how much likelier each scored token is than one drawn from the policy, see `token_agreement`."""
+        if not self.prefix_sharing:
+            logps = self._separate_log_softmax(batch)
+            own = logps.gather(-1, batch.target_ids[:, None]).squeeze(-1)
+            return own - (2 * logps).logsumexp(dim=-1)
+        layer = head(self.model)
+        top = Head(layer.weight, layer.bias, self.precision)
+        return token_agreement(self._scored_outputs(batch, trunk_output), top, batch)
+
     def losses(self, batch: PairBatch, objective: PairObjective, trunk_output: Tensor | None = None) -> PairLosses:
         """Return the losses of a micro-batch of pairs; `total` is to be differentiated in `compute_in`."""
         return self(batch, trunk_output, objective)
@@ -189,6 +201,9 @@ class PairModel(nn.Module):
         return outputs.index_select(0, moved[2].index_select(0, batch.predict_index))
 
     def _separate(self, batch: PairBatch) -> Tensor:
+        return self._separate_log_softmax(batch).gather(-1, batch.target_ids[:, None]).squeeze(-1)
+
+    def _separate_log_softmax(self, batch: PairBatch) -> Tensor:
         width = batch.input_ids.shape[1]
         row, column = batch.predict_index // width, batch.predict_index % width
         first = int(column.min())
@@ -201,4 +216,4 @@ class PairModel(nn.Module):
                 logits_to_keep=width - first,
             ).logits
         scores = logits[row, column - first].float()
-        return torch.log_softmax(scores, dim=-1).gather(-1, batch.target_ids[:, None]).squeeze(-1)
+        return torch.log_softmax(scores, dim=-1)

@@ -98,6 +98,7 @@ def reference_logps(
     trunk_cache: TrunkCache | None = None,
     on_pairs: Callable[[int], None] | None = None,
     note: Callable[[str], None] | None = None,
+    ld_alpha: float | None = None,
 ) -> Reference:
     """Return the reference's log-probabilities of pairs, from the stores in `folder` or scored and stored there.
 
@@ -117,6 +118,8 @@ def reference_logps(
         on_pairs: Told how many pairs were done: first those of the store, then pass by pass. When it raises, what
             was scored until then is stored.
         note: Hears one line about whatever of the store could not be used.
+        ld_alpha: Weight in the sums of the tokens beyond a pair's shorter response, see `beyond_shorter`.
+            What is stored does not depend on it.
     """
     if chunks is None:
         lengths = [pair_group(pair).num_packed_tokens for pair in pairs]
@@ -124,7 +127,7 @@ def reference_logps(
     keys = pair_keys(pairs, chunks, model.precision) if keys is None else keys
     name = store_name(reference_facts(model, weights or weights_digest(model.model)))
     shards = ShardFolder(folder / name, note or (lambda _: None))
-    table = _Table(len(pairs), keys)
+    table = _Table(len(pairs), keys, ld_alpha)
     for shard in shards.read():
         table.fill(shard)
     reused, check = table.filled, None
@@ -136,7 +139,7 @@ def reference_logps(
                 f"scored again, differ by up to {check.largest_difference:.3g} times what rounding explains."
             )
             shards.discard()
-            table, reused = _Table(len(pairs), keys), 0
+            table, reused = _Table(len(pairs), keys, ld_alpha), 0
     if on_pairs and reused:
         on_pairs(reused)
     cache = TrunkCache(0) if trunk_cache is None else trunk_cache  # an empty cache is false
@@ -147,7 +150,8 @@ def reference_logps(
 class _Table:
     """Sums and counts of all pairs, filled by key."""
 
-    def __init__(self, count: int, keys: dict[int, bytes]) -> None:
+    def __init__(self, count: int, keys: dict[int, bytes], ld_alpha: float | None) -> None:
+        self.ld_alpha = ld_alpha
         self.sums = torch.full((count, 2), float("nan"))
         self.counts = torch.zeros(count, 2)
         self.keys = keys
@@ -165,7 +169,7 @@ class _Table:
             indices += places
             rows += [row] * len(places)
         if indices:
-            self.sums[indices] = shard.sums()[rows]
+            self.sums[indices] = shard.sums(self.ld_alpha)[rows]
             self.counts[indices] = shard.lengths[rows].float()
         self.filled += len(indices)
         return len(indices)
@@ -251,16 +255,16 @@ def _spot_check(
     )
     parts = split_by_tokens([pair_group(pairs[index]).num_packed_tokens for index in drawn], micro_batch_tokens)
     differences = [
-        _difference(_score(model, pairs, chunk, table.keys, TrunkCache(0)), table.sums[chunk], model.precision)
+        _difference(_score(model, pairs, chunk, table.keys, TrunkCache(0)), table, chunk, model.precision)
         for chunk in ([drawn[place] for place in part] for part in parts)
     ]
     largest = max(differences)
     return SpotCheck(len(drawn), largest, largest <= 1)
 
 
-def _difference(shard: Shard, stored: Tensor, precision: str) -> float:
+def _difference(shard: Shard, table: _Table, chunk: Sequence[int], precision: str) -> float:
     """Largest difference of a response's sum as a share of what is allowed; infinite when one is no number."""
-    new = shard.sums()
+    new, stored = shard.sums(table.ld_alpha), table.sums[list(chunk)]
     allowed = _FP32_TOLERANCE * new.abs().clamp(min=1)
     if precision == "bf16":
         allowed = _BF16_TOKEN_NATS * shard.lengths.clamp(min=1).sqrt()

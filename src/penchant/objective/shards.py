@@ -17,6 +17,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from penchant.objective.content_address import KEY_BYTES
+from penchant.objective.logps import beyond_shorter
 
 _SUFFIX = ".safetensors"
 _TYPES = {"keys": torch.uint8, "lengths": torch.int32, "token_logps": torch.float32}
@@ -36,15 +37,21 @@ class Shard:
     lengths: Tensor
     token_logps: Tensor
 
-    def sums(self) -> Tensor:
+    def sums(self, ld_alpha: float | None = None) -> Tensor:
         """Return the sum of each response, nats, fp32, shape (pairs, 2).
 
         Term by term in float64, as `penchant.objective.logps.pair_logps` sums the policy's, so that equal terms
         give equal sums to the last bit.
+
+        Args:
+            ld_alpha: Weight of the tokens beyond the shorter response, see `beyond_shorter`; None = 1.
         """
         counts = self.lengths.flatten().long()
+        terms = self.token_logps
+        if ld_alpha is not None:
+            terms = terms * beyond_shorter(self.lengths.long(), ld_alpha).to(terms)
         response = torch.repeat_interleave(torch.arange(len(counts)), counts)
-        sums = torch.zeros(len(counts), dtype=torch.float64).index_add(0, response, self.token_logps.double())
+        sums = torch.zeros(len(counts), dtype=torch.float64).index_add(0, response, terms.double())
         return sums.float().reshape(-1, 2)
 
 

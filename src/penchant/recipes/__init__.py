@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
-from penchant.config import Config, build_config, load_config, parse_yaml
+from penchant.config import Config, build_config, parse_yaml, read_yaml
 from penchant.errors import UsageError, did_you_mean
 
 
@@ -23,10 +24,23 @@ def load_recipe(name_or_path: str, overrides: Sequence[str] = ()) -> Config:
     """Return the configuration of a packaged recipe or of a YAML file, with overrides applied.
 
     Raises:
-        UsageError: There is no such recipe or file, or it is not valid.
+        UsageError: There is no such recipe or file, it is not valid, or it has stages.
+    """
+    values, where = read_recipe(name_or_path)
+    if isinstance(values, dict) and "stages" in values:
+        fix = f"Run it with `penchant align {name_or_path}`."
+        raise UsageError("this recipe has stages", where=where, fix=fix)
+    return build_config(values, overrides, where=where)
+
+
+def read_recipe(name_or_path: str) -> tuple[Any, str]:
+    """Return the plain data of a packaged recipe or of a YAML file, and what errors call it.
+
+    Raises:
+        UsageError: There is no such recipe or file, or it is not YAML.
     """
     if name_or_path.endswith((".yaml", ".yml")) or "/" in name_or_path:
-        return load_config(Path(name_or_path), overrides)
+        return read_yaml(Path(name_or_path)), name_or_path
     if name_or_path not in recipe_names():
         raise UsageError(
             f'there is no recipe "{name_or_path}".{did_you_mean(name_or_path, recipe_names())}',
@@ -34,4 +48,4 @@ def load_recipe(name_or_path: str, overrides: Sequence[str] = ()) -> Config:
         )
     text = files("penchant.recipes").joinpath(f"{name_or_path}.yaml").read_text(encoding="utf-8")
     where = f"recipe {name_or_path}"
-    return build_config(parse_yaml(text, where=where), overrides, where=where)
+    return parse_yaml(text, where=where), where

@@ -72,6 +72,7 @@ class Curve(NamedTuple):
         series: The label of each metric's key.
         guide: Where a dashed line lies, and what it means.
         noisy: Whether a running mean helps; a schedule is drawn as it is.
+        each: What a point is.
     """
 
     name: str
@@ -79,6 +80,7 @@ class Curve(NamedTuple):
     series: Mapping[str, str]
     guide: tuple[float, str] | None = None
     noisy: bool = True
+    each: str = "step"
 
 
 class Bar(NamedTuple):
@@ -91,7 +93,7 @@ class Bar(NamedTuple):
 
 
 CURVES = (
-    Curve("loss", "Loss (nats per pair)", {"loss": "loss"}, (math.log(2), "ln 2: no preference")),
+    Curve("loss", "Loss", {"loss": "loss"}),
     Curve(
         "rewards",
         "Rewards (beta x nats)",
@@ -114,20 +116,30 @@ CURVES = (
 )
 
 
-def learning_curves(metrics: Sequence[Mapping[str, object]]) -> list[Chart]:
-    """Draw every curve that the rows of `metrics.jsonl` hold at least one finite number for.
+def learning_curves(
+    metrics: Sequence[Mapping[str, object]], *, held_out: bool = False, loss_at_reference: float | None = None
+) -> list[Chart]:
+    """Draw every curve that the rows of `metrics.jsonl`, or `validation.jsonl`, hold a finite number for.
 
     Args:
         metrics: The rows in the order of their steps, each with a numeric `step`.
+        held_out: Whether they are validations; then the titles say so, and no running mean is drawn.
+        loss_at_reference: The loss where policy == reference, for a dashed line; None where it is not known.
     """
     steps = _column(metrics, "step")
     charts: list[Chart] = []
-    for curve in CURVES:
+    start = None if loss_at_reference is None else (loss_at_reference, "policy = reference")
+    for curve in (CURVES[0]._replace(guide=start), *CURVES[1:]):
         columns = {label: _column(metrics, key) for key, label in curve.series.items()}
         series = {label: values for label, values in columns.items() if np.isfinite(values).any()}
         if series:
-            charts.append(_draw_curve(curve, steps, series))
+            charts.append(_draw_curve(_of_held_out(curve) if held_out else curve, steps, series))
     return charts
+
+
+def _of_held_out(curve: Curve) -> Curve:
+    title = f"Held-out pairs: {curve.title}"
+    return curve._replace(name=f"held-out-{curve.name}", title=title, noisy=False, each="validation")
 
 
 def fraction_bars(name: str, title: str, bars: Sequence[Bar]) -> Chart:
@@ -219,13 +231,13 @@ def _draw_curve(curve: Curve, steps: Floats, series: Mapping[str, Floats]) -> Ch
         if len(series) > 1:
             axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=3, frameon=False, borderaxespad=0.2)
         description = "; ".join(f"{row[0]} from {row[1]} to {row[2]}" for row in rows)
-        svg = _svg(figure, curve.name, curve.title, f"Over {len(steps)} steps: {description}.", {})
+        svg = _svg(figure, curve.name, curve.title, f"Over {len(steps)} {curve.each}s: {description}.", {})
     return Chart(curve.title, svg, CURVE_COLUMNS, rows, _note(curve, block, width))
 
 
 def _note(curve: Curve, block: int, width: int) -> str:
-    thin = "each step" if block == 1 else f"means of {block} steps"
-    thick = f"thick: running mean over {width * block} steps" if width > 1 else ""
+    thin = f"each {curve.each}" if block == 1 else f"means of {block} {curve.each}s"
+    thick = f"thick: running mean over {width * block} {curve.each}s" if width > 1 else ""
     thin = f"thin: {thin}" if thick else thin
     guide = f"dashed line: {plain_number(curve.guide[0])}, {curve.guide[1]}" if curve.guide else ""
     return "; ".join(part for part in (thin, thick, guide) if part)

@@ -147,7 +147,9 @@ def facts(shown: ShownPair) -> list[tuple[str, str]]:
     pair, length = shown.pair, shown.length
     words = f"prompt {length.prompt}, chosen {length.chosen}, rejected {length.rejected}"
     tokens = ", ".join(f"{name} {len(shown.part(name))}" for name in PARTS) if shown.pieces else ""
-    numbers = {name: getattr(pair, name) for name in ("score_chosen", "score_rejected", "margin", "weight")}
+    numbers = {
+        name: getattr(pair, name) for name in ("score_chosen", "score_rejected", "margin", "weight", "confidence")
+    }
     scores = ", ".join(f"{name} {value:g}" for name, value in numbers.items() if value is not None)
     found = (
         ("Words", words),

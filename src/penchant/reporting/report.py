@@ -117,6 +117,7 @@ def write_report(run_directory: Path) -> Path:
 def render_report(run_directory: Path) -> str:
     """Return the page that `write_report` writes; the same files give the same page."""
     metrics = _read_metrics(run_directory / "metrics.jsonl")
+    validations = _steps_of(run_directory / "validation.jsonl") or []
     summary = _read_object(run_directory / "eval" / "summary.json")
     samples = _read_lines(run_directory / "samples" / "test.jsonl") or []
     answers = [Answer(row, _change(row)) for row in samples]
@@ -135,7 +136,7 @@ def render_report(run_directory: Path) -> str:
         answers=answers,
         examples=choose_examples(answers),
         bars=_pass_rate_chart(summary or {}),
-        curves=learning_curves(metrics),
+        curves=_curves(metrics, validations, _number(training or {}, "loss_at_reference")),
         planned=(run_directory / "plan.json").is_file(),
         predictions=_predictions(_mapping(training, "plan")),
         paired=_paired_rows(summary or {}),
@@ -165,26 +166,33 @@ def choose_examples(answers: Sequence[Answer]) -> list[Answer]:
 
 
 def _read_metrics(path: Path) -> list[Row]:
-    lines = _read_lines(path)
-    if lines is None:
+    steps = _steps_of(path)
+    if steps is None:
         raise DataError(
             "There is no metrics.jsonl, so there is no run to report on.",
             where=str(path.parent),
             fix="Give the directory that a training run wrote; metrics.jsonl lies directly in it.",
         )
-    # A resumed run repeats the steps after its checkpoint; the later line is the one that counts.
-    steps: dict[float, Row] = {}
-    for row in lines:
-        step = _number(row, "step")
-        if step is None:
-            raise _unreadable(path, "A line has no step.")
-        steps[step] = row
     if not steps:
         raise DataError(
             "metrics.jsonl holds no complete step yet.",
             where=str(path),
             fix="Make the report again when the run has taken its first step.",
         )
+    return steps
+
+
+def _steps_of(path: Path) -> list[Row] | None:
+    """The lines of a file by their steps; a resumed run may repeat one, and then the later line counts."""
+    lines = _read_lines(path)
+    if lines is None:
+        return None
+    steps: dict[float, Row] = {}
+    for row in lines:
+        step = _number(row, "step")
+        if step is None:
+            raise _unreadable(path, "A line has no step.")
+        steps[step] = row
     return [steps[step] for step in sorted(steps)]
 
 
@@ -316,6 +324,13 @@ def _single_rows(summary: Row) -> list[tuple[str, Row]]:
 def _as_text(value: object) -> Row:
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
     return {"value": text[:200], "interval": ""}
+
+
+def _curves(metrics: Sequence[Row], validations: Sequence[Row], at_reference: float | None) -> list[Chart]:
+    return [
+        *learning_curves(metrics, loss_at_reference=at_reference),
+        *learning_curves(validations, held_out=True, loss_at_reference=at_reference),
+    ]
 
 
 def _predictions(plan: Row) -> list[Row]:

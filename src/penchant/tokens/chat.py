@@ -24,7 +24,7 @@ from penchant.config import DataConfig
 from penchant.errors import ModelError
 from penchant.tokens.borders import BorderUnknownError, Stretch, find_side, shared_prompt, stretches
 from penchant.tokens.transcript import ASSISTANT, HUMAN, TemplateRefusalError, render_transcript
-from penchant.tokens.truncate import EncodedPair, EncodedSide, fit
+from penchant.tokens.truncate import NO_SIDE, EncodedPair, EncodedSide, fit
 from penchant.types import Fate, LedgerEntry, PreferencePair, TokenizedPair, Turn
 
 Form = Literal["template", "plain", "transcript"]
@@ -52,13 +52,15 @@ class ChatFormat:
         """Whether the tokenizer's own chat template is used."""
         return self.form == "template"
 
-    def in_format(self, name: Literal["chat", "transcript"]) -> ChatFormat:
-        """Return this format, or the transcript format of the same tokenizer.
+    def in_format(self, name: Literal["chat", "transcript", "plain"]) -> ChatFormat:
+        """Return this format, or the transcript or plain format of the same tokenizer.
 
         Raises:
-            ModelError: The tokenizer has no EOS token, which ends a transcript.
+            ModelError: The tokenizer has no EOS token, which ends a transcript or plain text.
         """
-        return self._as_transcript if name == "transcript" else self
+        if name == "chat":
+            return self
+        return self._as_transcript if name == "transcript" else self._as_plain
 
     def prompt_ids(self, turns: Sequence[Turn]) -> tuple[int, ...]:
         """Return the ids of a conversation up to the point where the model speaks.
@@ -97,7 +99,10 @@ class ChatFormat:
             ModelError: The conversation has no form in this format.
         """
         self._check_header()
-        chosen, rejected = (
+        given = [(pair.chosen_lead, pair.chosen, pair.chosen_complete)]
+        if pair.rejected:
+            given.append((pair.rejected_lead, pair.rejected, pair.rejected_complete))
+        sides = [
             find_side(
                 self._render,
                 prompt,
@@ -107,17 +112,14 @@ class ChatFormat:
                 complete=complete,
                 every_turn=every_turn,
             )
-            for lead, response, complete in (
-                (pair.chosen_lead, pair.chosen, pair.chosen_complete),
-                (pair.rejected_lead, pair.rejected, pair.rejected_complete),
-            )
-        )
-        text = shared_prompt(chosen, rejected)
-        encoded = (
+            for lead, response, complete in given
+        ]
+        text = shared_prompt(sides[0], sides[-1])
+        chosen, *rejected = (
             self._encode_side(text, stretches(side, text), complete=complete, ended=side.ended)
-            for side, complete in ((chosen, pair.chosen_complete), (rejected, pair.rejected_complete))
+            for side, (_, _, complete) in zip(sides, given, strict=True)
         )
-        return EncodedPair((*self._bos, *self._encode(text)), *encoded)
+        return EncodedPair((*self._bos, *self._encode(text)), chosen, *(rejected or [NO_SIDE]))
 
     def decode(self, ids: Sequence[int]) -> str:
         """Return the text of response ids without its special tokens."""
@@ -134,6 +136,10 @@ class ChatFormat:
     @cached_property
     def _as_transcript(self) -> ChatFormat:
         return ChatFormat(self.tokenizer, _eos(self.tokenizer), "transcript")
+
+    @cached_property
+    def _as_plain(self) -> ChatFormat:
+        return self if self.form == "plain" else ChatFormat(self.tokenizer, _eos(self.tokenizer), "plain")
 
     @cached_property
     def _markers(self) -> re.Pattern[str]:
@@ -281,7 +287,17 @@ def _tokenized(pair: PreferencePair, encoded: EncodedPair) -> TokenizedPair:
         rejected.scored,
         chosen.complete,
         rejected.complete,
+        pair.weight,
+        _margin(pair),
+        pair.confidence,
+        pair.desirable,
     )
+
+
+def _margin(pair: PreferencePair) -> float | None:
+    if pair.margin is None and pair.score_chosen is not None and pair.score_rejected is not None:
+        return pair.score_chosen - pair.score_rejected
+    return pair.margin
 
 
 def _texts(pair: PreferencePair) -> list[str]:
@@ -303,7 +319,7 @@ def _render_plain(turns: Sequence[Turn], *, generation_header: bool) -> str:
     """A prompt of one turn, and the response after it."""
     if len(turns) > (1 if generation_header else 2):
         raise ModelError(
-            "the tokenizer has no chat template, so a conversation of several turns has no form",
+            "with no chat template, a conversation of several turns has no form",
             fix="Use an instruction-tuned model, single-turn prompts, or --set data.format=transcript.",
         )
     return "".join(turn.content for turn in turns)

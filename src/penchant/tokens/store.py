@@ -24,8 +24,9 @@ from penchant.tokens.chat import ChatFormat, tokenize_pair
 from penchant.types import LedgerEntry, PreferencePair, TokenizedPair
 
 _SIDES = ("prompt", "chosen", "rejected")
-_FLAGS = ("chosen_masked", "rejected_masked", "chosen_complete", "rejected_complete")
-_ARRAYS = ("ids", "scored", "lengths", "flags")
+_FLAGS = ("chosen_masked", "rejected_masked", "chosen_complete", "rejected_complete", "labelled", "desirable")
+_NUMBERS = ("weight", "margin", "confidence")  # nan where the data has none
+_ARRAYS = ("ids", "scored", "lengths", "flags", "numbers")
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -67,11 +68,13 @@ class TokenStore(Sequence[TokenizedPair]):
         arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in _ARRAYS}
         self._ids, self._scored = arrays["ids"], arrays["scored"]
         self._lengths, self._flags = np.asarray(arrays["lengths"]), np.asarray(arrays["flags"])
+        self._numbers = np.asarray(arrays["numbers"])
         self._starts = np.concatenate([[0], np.cumsum(self._lengths.sum(axis=1))])
         facts = json.loads((folder / "facts.json").read_text(encoding="utf-8"))
         self._names: list[tuple[str, str]] = [(name, cluster) for name, cluster in facts["names"]]
         self._fates: list[tuple[int, str, str, str]] = [tuple(fate) for fate in facts["fates"]]
-        if not len(self._names) == len(self._lengths) == len(self._flags) or self._starts[-1] != len(self._ids):
+        rows = {len(self._names), len(self._lengths), len(self._flags), len(self._numbers)}
+        if len(rows) != 1 or self._starts[-1] != len(self._ids):
             raise ValueError("the parts of the store do not fit together")
 
     def __len__(self) -> int:
@@ -89,7 +92,7 @@ class TokenStore(Sequence[TokenizedPair]):
         starts = [self._starts[place], *ends[:-1]]
         bounds = [slice(int(start), int(end)) for start, end in zip(starts, ends, strict=True)]
         prompt, chosen, rejected = (tuple(self._ids[part].tolist()) for part in bounds)
-        *masked, chosen_complete, rejected_complete = self._flags[place].tolist()
+        *masked, chosen_complete, rejected_complete, labelled, desirable = self._flags[place].tolist()
         masks = [
             tuple(self._scored[part].tolist()) if has_mask else None
             for has_mask, part in zip(masked, bounds[1:], strict=True)
@@ -104,6 +107,11 @@ class TokenStore(Sequence[TokenizedPair]):
             *masks,
             chosen_complete=chosen_complete,
             rejected_complete=rejected_complete,
+            desirable=desirable if labelled else None,
+            **{
+                what: None if np.isnan(value) else float(value)
+                for what, value in zip(_NUMBERS, self._numbers[place], strict=True)
+            },
         )
 
     def entries(self, pairs: Sequence[PreferencePair]) -> Iterator[LedgerEntry]:
@@ -180,6 +188,7 @@ def _write(
     fates: list[tuple[int, str, str, str]] = []
     lengths: list[tuple[int, ...]] = []
     flags: list[tuple[bool, ...]] = []
+    numbers: list[list[float]] = []
     ids, scored = bytearray(), bytearray()
     for place, pair in enumerate(pairs):
         tokenized, entry = tokenize_pair(pair, chat, config)
@@ -190,7 +199,11 @@ def _write(
             masks = (tokenized.chosen_scored, tokenized.rejected_scored)
             names.append((tokenized.id, tokenized.cluster))
             lengths.append(tuple(map(len, sides)))
-            flags.append((*(m is not None for m in masks), tokenized.chosen_complete, tokenized.rejected_complete))
+            complete = (tokenized.chosen_complete, tokenized.rejected_complete)
+            label = tokenized.desirable
+            flags.append((*(m is not None for m in masks), *complete, label is not None, label is True))
+            values = (getattr(tokenized, name) for name in _NUMBERS)
+            numbers.append([np.nan if value is None else value for value in values])
             for side, mask in zip(sides, (None, *masks), strict=True):
                 ids += np.asarray(side, dtype="<i4").tobytes()
                 scored += bytes(mask) if mask is not None else b"\1" * len(side)
@@ -201,6 +214,7 @@ def _write(
         "scored": np.frombuffer(scored, dtype=np.bool_),
         "lengths": np.array(lengths, dtype=np.int64).reshape(-1, len(_SIDES)),
         "flags": np.array(flags, dtype=np.bool_).reshape(-1, len(_FLAGS)),
+        "numbers": np.array(numbers, dtype=np.float64).reshape(-1, len(_NUMBERS)),
     }
     for name, array in arrays.items():
         np.save(folder / f"{name}.npy", array, allow_pickle=False)

@@ -37,9 +37,13 @@ class EncodedSide:
     complete: bool
 
 
+NO_SIDE = EncodedSide((), None, complete=True)
+"""The rejected side of an example to imitate."""
+
+
 @dataclass(frozen=True)
 class EncodedPair:
-    """A pair as ids."""
+    """A pair as ids; of an example to imitate the rejected side holds none."""
 
     prompt_ids: tuple[int, ...]
     chosen: EncodedSide
@@ -52,8 +56,8 @@ class EncodedPair:
 
     @property
     def identical(self) -> bool:
-        """Whether nothing is left to prefer."""
-        return self.chosen.ids == self.rejected.ids
+        """Whether nothing is left to prefer; an example is not there to be preferred."""
+        return self.rejected != NO_SIDE and self.chosen.ids == self.rejected.ids
 
 
 @dataclass(frozen=True)

@@ -48,7 +48,7 @@ def micro_batch_load(groups: Sequence[Group], *, packed: bool) -> Load:
     fed = [group.fed() for group in groups]
     rows = sum(len(places) for group in groups for places in group.scored_places())
     if not packed:
-        sequences = [len(ids) for sequences in fed for ids in sequences]
+        sequences = [len(ids) for group in groups for ids in group.fed_apart()]
         width = max(sequences)
         return Load(width * len(sequences), len(sequences) * width * width, rows)
     tokens = looks = 0

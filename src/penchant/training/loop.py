@@ -6,7 +6,7 @@ import contextlib
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, cast
 
@@ -21,10 +21,14 @@ from penchant.errors import ModelError, NotFiniteError, UsageError
 from penchant.models.memory import is_out_of_memory, release_memory
 from penchant.models.precision import compute_in
 from penchant.objective.logps import PairLogps
-from penchant.objective.losses import LOSSES, pair_objective
+from penchant.objective.loss_table import pair_losses, pair_objective, uses_means
 from penchant.objective.metrics import StepSums
+from penchant.objective.moving_reference import MovingReference
+from penchant.objective.pair_facts import PairFacts, is_coupled, pair_facts, step_statistics
 from penchant.objective.pair_model import PairModel
+from penchant.objective.step_pass import step_facts
 from penchant.objective.trunk_cache import TrunkCache, trunk_output
+from penchant.training.optimizer import clipping_scale
 from penchant.training.schedule import learning_rate, total_steps
 from penchant.training.telemetry import peak_memory_bytes
 from penchant.types import TokenizedPair
@@ -43,11 +47,12 @@ class Trainer:
         model: The policy.
         pairs: Training pairs.
         reference: Their log-probabilities under the reference; None when the loss needs none.
-        optimizer: AdamW over the trained parameters.
+        optimizer: Over the trained parameters, see `penchant.training.optimizer`.
         trunk_cache: Outputs of the frozen layers, as far as they were kept.
         start_step: Optimizer steps already done, when resumed.
         prompts: The number of each pair's prompt, when prompts are what is shuffled.
         note: Hears one line about whatever had to be changed on the way.
+        moving: The reference of the steps, when it moves; `reference` then is where it began.
     """
 
     config: Config
@@ -59,6 +64,7 @@ class Trainer:
     start_step: int = 0
     prompts: Sequence[int] | None = None
     note: Callable[[str], None] = lambda _: None
+    moving: MovingReference | None = None
 
     def __post_init__(self) -> None:
         self.micro_batch_tokens = self.config.engine.micro_batch_tokens
@@ -69,19 +75,10 @@ class Trainer:
         return total_steps(self.config.train, len(self.pairs))
 
 
-def make_optimizer(config: Config, model: PairModel) -> torch.optim.AdamW:
-    """Return AdamW (Loshchilov & Hutter 2019, arXiv:1711.05101) over what is trained; norms do not decay."""
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    groups = [
-        {"params": [p for p in trained if p.ndim >= 2], "weight_decay": config.train.weight_decay},
-        {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
-    ]
-    betas = (config.train.adam_beta1, config.train.adam_beta2)
-    return torch.optim.AdamW(groups, lr=config.train.learning_rate, betas=betas, fused=True)
-
-
-def train(trainer: Trainer, on_step: Callable[[int, dict[str, float]], None]) -> None:
+def train(trainer: Trainer, on_step: Callable[[int, dict[str, float]], bool | None]) -> None:
     """Run all steps that are left; `on_step(steps_done, metrics)` is called after each, before the next update.
+
+    When it returns True, that step was the last one.
 
     Raises:
         ModelError: The first loss is not what policy == reference must give.
@@ -95,10 +92,14 @@ def train(trainer: Trainer, on_step: Callable[[int, dict[str, float]], None]) ->
             sums = _gradients(trainer, prepared)
             seconds = time.perf_counter() - started
             if pending is not None:  # by now the device has done it, and is busy with the gradients of this one
-                on_step(pending.step + 1, _read(trainer, pending))
+                if on_step(pending.step + 1, _read(trainer, pending)):
+                    trainer.optimizer.zero_grad(set_to_none=True)  # those of a step that will not be taken
+                    return
             if prepared.step == 0:
-                _check_first_loss(trainer.config, sums, trainer.model.precision)
+                _check_first_loss(trainer, prepared, sums)
             pending = _update(trainer, prepared.step, sums, seconds)
+            if trainer.moving is not None:
+                trainer.moving.after_step(prepared.step + 1)
             started = time.perf_counter()
     if pending is not None:
         on_step(pending.step + 1, _read(trainer, pending))
@@ -112,6 +113,7 @@ class _Prepared:
     indices: list[int]
     parts: list[tuple[list[int], PairBatch]]
     micro_batch_tokens: int
+    weight: float  # of each pair in the step's loss, however the step is split
 
 
 def _prepare(trainer: Trainer, step: int) -> _Prepared:
@@ -124,7 +126,9 @@ def _prepare(trainer: Trainer, step: int) -> _Prepared:
         ([indices[place] for place in part], trainer.model.collate([groups[place] for place in part]))
         for part in places
     ]
-    return _Prepared(step, indices, parts, tokens)
+    by_token = trainer.config.objective.logps == "tokens"
+    counted = sum(trainer.pairs[index].num_scored[0] for index in indices) if by_token else len(indices)
+    return _Prepared(step, indices, parts, tokens, 1 / counted)
 
 
 def _gradients(trainer: Trainer, prepared: _Prepared) -> StepSums:
@@ -147,17 +151,44 @@ def _gradients(trainer: Trainer, prepared: _Prepared) -> StepSums:
 
 
 def _add_up(trainer: Trainer, prepared: _Prepared) -> StepSums:
-    config, model = trainer.config, trainer.model
-    sums = StepSums()
+    config, model = trainer.config.objective, trainer.model
+    whole = _step_reference(trainer, prepared)
+    facts = _step_facts(trainer, prepared, whole)
+    sums, done = StepSums(), 0
     for indices, batch in prepared.parts:
-        reference = _select(trainer.reference, indices, model.device)
-        weights = torch.full((len(indices),), 1 / len(prepared.indices), device=model.device)
-        objective = pair_objective(config.objective, reference, weights)
+        places = torch.arange(done, done + len(indices), device=model.device)
+        reference = None if whole is None else whole.select(places)
+        objective = pair_objective(config, reference, facts.select(places))
         result = model.losses(batch, objective, trunk_output(model, batch, indices, trainer.trunk_cache))
         with compute_in(model.precision, model.device):
             result.total.backward()
-        sums.add(result.losses, result.logps, reference, config=config.objective, tokens=batch.num_tokens)
+        losses = result.losses
+        if config.pair_weights:  # what is logged is what is minimised
+            losses = losses * (objective.weights / prepared.weight)
+        labels = None if facts.desirable is None else facts.desirable[places]
+        sums.add(losses, result.logps, reference, config=config, tokens=batch.num_tokens, desirable=labels)
+        done += len(indices)
     return sums
+
+
+def _step_reference(trainer: Trainer, prepared: _Prepared) -> PairLogps | None:
+    """The reference's log-probabilities of the step's pairs, in the order of its micro-batches."""
+    if trainer.moving is not None:
+        return trainer.moving.logps(prepared.parts, trainer.trunk_cache)
+    return _select(trainer.reference, _order(prepared), trainer.model.device)
+
+
+def _order(prepared: _Prepared) -> list[int]:
+    return [index for indices, _ in prepared.parts for index in indices]
+
+
+def _step_facts(trainer: Trainer, prepared: _Prepared, reference: PairLogps | None) -> PairFacts:
+    """What is known of the step's pairs, in the order of its micro-batches."""
+    config, model, parts, order = trainer.config.objective, trainer.model, prepared.parts, _order(prepared)
+    facts = pair_facts(config, [trainer.pairs[index] for index in order], prepared.weight, model.device)
+    if not is_coupled(config):
+        return facts
+    return step_facts(config, model, parts, reference, trainer.trunk_cache, facts)
 
 
 def _shrink(trainer: Trainer, prepared: _Prepared) -> None:
@@ -199,9 +230,9 @@ def _update(trainer: Trainer, step: int, sums: StepSums, seconds: float) -> _Upd
     gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
     grad_norm = torch.nn.utils.get_total_norm(gradients)
     refused = (~(grad_norm + sums.loss).isfinite()).float()
-    limit = trainer.config.train.clip_norm or math.inf
-    # AdamW's own kernel divides by one and obeys the other, as torch's GradScaler has it do
-    optimizer.grad_scale, optimizer.found_inf = (grad_norm.float() / limit).clamp(min=1.0), refused
+    # the optimizer divides by one and obeys the other, as torch's GradScaler has its fused kernels do
+    optimizer.grad_scale = clipping_scale(grad_norm, trainer.config.train.clip_norm)
+    optimizer.found_inf = refused
     rate = learning_rate(trainer.config.train, step, trainer.total_steps)
     for group in optimizer.param_groups:
         group["lr"] = rate
@@ -235,16 +266,15 @@ def _select(reference: PairLogps | None, indices: list[int], device: str) -> Pai
     return None if reference is None else reference.select(torch.tensor(indices), device)
 
 
-def _check_first_loss(config: Config, sums: StepSums, precision: str) -> None:
+def _check_first_loss(trainer: Trainer, prepared: _Prepared, sums: StepSums) -> None:
     """Before the first update policy and reference are one model; a loss that disagrees trains on nonsense."""
-    expected = LOSSES[config.objective.loss].at_reference
-    if expected is None:
+    if trainer.reference is None or trainer.config.model.reference is not None:  # of two models nothing is known
         return
-    found, tolerance = sums.means()["loss"], _GATE_TOLERANCE[precision]
-    largest = sums.largest_reward()
+    found, expected = sums.means()["loss"], _loss_of_reference(trainer, prepared)
+    tolerance, largest = _GATE_TOLERANCE[trainer.model.precision], sums.largest_reward()
     if not math.isfinite(found):
         return  # no matter of the reference: the update refuses it and says so
-    if abs(found - expected) <= tolerance and largest <= 10 * tolerance:
+    if abs(found - expected) <= tolerance * max(1.0, abs(expected)) and largest <= 10 * tolerance:
         return
     raise ModelError(
         f"the first loss is {found:.6f}, but policy and reference are one model, which gives {expected:.6f} "
@@ -254,3 +284,16 @@ def _check_first_loss(config: Config, sums: StepSums, precision: str) -> None:
         "dropout that is still active, or an attention that does not fit this model "
         "(--set engine.prefix_sharing=false).",
     )
+
+
+def _loss_of_reference(trainer: Trainer, prepared: _Prepared) -> float:
+    """The step's loss if the policy's log-probabilities were the reference's."""
+    reference = _select(trainer.reference, _order(prepared), trainer.model.device)
+    assert reference is not None
+    config, facts = trainer.config.objective, _step_facts(trainer, prepared, reference)
+    if is_coupled(config):
+        same = reference.mean() if uses_means(config) else reference
+        without_wpo = step_statistics(config.model_copy(update={"wpo": False}), same, same, None)
+        facts = replace(facts, statistics={**facts.statistics, **without_wpo})
+    losses = pair_losses(config)(reference, reference, facts)
+    return float((losses * facts.share).double().sum())

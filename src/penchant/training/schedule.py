@@ -10,16 +10,36 @@ from penchant.config import TrainConfig
 def learning_rate(config: TrainConfig, step: int, total_steps: int) -> float:
     """Return the learning rate of step `step` (from 0): linear warm-up, then the configured decay.
 
-    The first step already has a rate above zero, and the last one has `final_fraction` of the peak.
+    The first step already has a rate above zero, and the last one has `final_fraction` of the peak (all of it with
+    a constant schedule). `wsd` (warm-up, stable, decay: Hu et al. 2024, arXiv:2404.06395) stays at the peak until
+    its last `decay_fraction` of the steps; there it falls by 1 - sqrt(progress), the shape that Haegele et al.
+    2024 (arXiv:2405.18392) found better than a straight line. Where the warm-up reaches into the decay's steps,
+    the decay is that much shorter.
     """
-    warmup = math.ceil(config.warmup_fraction * total_steps)
+    warmup = _warmup_steps(config, total_steps)
     if step < warmup:
         return config.learning_rate * (step + 1) / warmup
-    if config.schedule == "constant":
+    start = warmup
+    if config.schedule == "wsd":
+        start = max(warmup, total_steps - math.ceil(config.decay_fraction * total_steps))
+    if config.schedule == "constant" or step < start:
         return config.learning_rate
-    progress = (step - warmup + 1) / max(1, total_steps - warmup)
-    left = 1 - progress if config.schedule == "linear" else 0.5 * (1 + math.cos(math.pi * progress))
-    return config.learning_rate * (config.final_fraction + (1 - config.final_fraction) * left)
+    left = _left(config.schedule, (step - start + 1) / max(1, total_steps - start))
+    final = config.final_fraction or 0.0
+    return config.learning_rate * (final + (1 - final) * left)
+
+
+def _warmup_steps(config: TrainConfig, total_steps: int) -> int:
+    if config.warmup_steps is not None:
+        return config.warmup_steps
+    return math.ceil((config.warmup_fraction or 0.0) * total_steps)
+
+
+def _left(schedule: str, progress: float) -> float:
+    """What is left of the fall from 1 to 0, `progress` (in (0, 1]) of the way."""
+    if schedule == "cosine":
+        return 0.5 * (1 + math.cos(math.pi * progress))
+    return 1 - (math.sqrt(progress) if schedule == "wsd" else progress)
 
 
 def total_steps(config: TrainConfig, pairs: int) -> int:

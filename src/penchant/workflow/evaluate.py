@@ -23,7 +23,7 @@ from penchant.evaluation.style_figures import (
     style_figures,
 )
 from penchant.generation.generate import generate
-from penchant.models.load import LoadedModel, load_model
+from penchant.models.load import LoadedModel, architecture_for, load_model
 from penchant.models.memory import release_memory
 from penchant.models.precision import choose_device, choose_precision
 from penchant.objective.logps import PairLogps
@@ -68,7 +68,7 @@ def subject_of(model_or_run: str, reference: str | None, overrides: Sequence[str
     path = Path(model_or_run)
     config = run_config(path, overrides)
     if config is not None:
-        return Subject(str(path / "model"), reference or config.model.path, config, path)
+        return Subject(str(path / "model"), reference or config.model.reference or config.model.path, config, path)
     if reference is None:
         raise UsageError(
             f"{model_or_run} is not a finished run, so it is not known what to compare it with",
@@ -107,7 +107,7 @@ def evaluate(
     logps: dict[str, PairLogps] = {}
     answers: dict[str, list[JudgedAnswer]] = {}
     for who, name in names.items():  # one after the other: two models at once would double the memory
-        loaded = load_model(name, device=device)
+        loaded = _load(subject, name, device)
         if data is not None:
             pairs = pairs or _held_out(data, limit, loaded, subject.config, reporter)
             logps[who] = _score(loaded, pairs, subject.config, reporter, stopper, who=who)
@@ -120,7 +120,7 @@ def evaluate(
         beta = subject.config.objective.beta
         figures |= preference_figures(logps["policy"], logps["reference"], clusters, beta=beta)
     figures |= divergence_figures(
-        load_model(subject.policy, device=device), load_model(subject.reference, device=device)
+        _load(subject, subject.policy, device), _load(subject, subject.reference, device)
     )
     if not questions:
         return figures, []
@@ -173,6 +173,10 @@ def _held_out(
     tokenized = tokenize(pairs, ledger, loaded.chat, config.data)
     reporter.note(f"Held-out data: {describe_ledger(ledger)}")
     return tokenized
+
+
+def _load(subject: Subject, name: str, device: str) -> LoadedModel:
+    return load_model(name, architecture=architecture_for(subject.config.model, name), device=device)
 
 
 def _score(

@@ -25,11 +25,12 @@ from penchant.config import Config
 from penchant.models.activation_memory import free_bytes, resident_bytes
 from penchant.models.bundled import cache_directory
 from penchant.models.capability import no_prefix_sharing_reason
-from penchant.models.load import resolve_model
+from penchant.models.freeze import configured_choice
+from penchant.models.load import architecture_for, resolve_model
 from penchant.models.precision import choose_device
 from penchant.models.sizes import ModelSizes, model_sizes, random_model, read_model_config
 from penchant.objective.head import Head
-from penchant.objective.losses import LOSSES
+from penchant.objective.loss_table import needs_reference
 from penchant.training.cost import (
     FP32,
     MOMENTS,
@@ -46,10 +47,12 @@ from penchant.training.schedule import total_steps
 from penchant.types import TokenizedPair
 from penchant.workflow.grading import Estimate, write_prediction
 from penchant.workflow.inspect import load_chat
-from penchant.workflow.probe import probe, run_lora
+from penchant.workflow.probe import probe
 from penchant.workflow.reporter import Reporter
-from penchant.workflow.setup import describe_machine, read_pairs, set_threads, tokenize
+from penchant.workflow.setup import describe_machine, set_threads
+from penchant.workflow.sft import training_pairs
 from penchant.workflow.stopping import Stopper
+from penchant.workflow.train import training_tokens
 
 LEVEL = 0.9  # of the intervals
 _NORMAL = 1.645  # standard deviations to either side that hold 90 % of a normal distribution
@@ -183,22 +186,28 @@ def plan_run(
     reporter, stopper = reporter or Reporter(), stopper or Stopper()
     set_threads(config.engine)
     device = choose_device(config.engine.device)
-    path = resolve_model(config.model.path)
+    named = architecture_for(config.model, config.model.path) or config.model.path
+    path = resolve_model(named)
     source = read_model_config(path)
-    sizes = model_sizes(source, config.model.last_layers, run_lora(config))
+    sizes = model_sizes(source, **configured_choice(config.model, config.train.seed))
     packed = config.engine.prefix_sharing and (
         no_prefix_sharing_reason(random_model(source, "meta"), config.data.max_tokens) is None
     )
     notes: list[str] = []
     if data is None:
         pairs: Sequence[TokenizedPair] = _assumed_pairs(config, sizes.vocabulary)
+        what = "examples are assumed, each with a prompt and a response"
+        if config.objective.loss != "sft":
+            what = "pairs are assumed, each with a prompt and two responses"
         notes.append(
-            f"No data was given: {len(pairs)} pairs are assumed, each with a prompt and two responses of half of "
-            f"data.max_tokens ({config.data.max_tokens}). Give --data for the run's own lengths."
+            f"No data was given: {len(pairs)} {what} of half of data.max_tokens ({config.data.max_tokens}). "
+            "Give --data for the run's own lengths."
         )
     else:
-        rows, ledger = read_pairs(data, split="train", limit=limit)
-        pairs = tokenize(rows, ledger, load_chat(path), config.data, reporter=reporter, stopper=stopper)
+        rows, ledger = training_pairs(config, data, limit=limit)
+        pairs = training_tokens(config, rows, ledger, load_chat(named), reporter=reporter, stopper=stopper)
+    if config.model.load_in_4bit:
+        notes.append("Frozen weights are counted in fp32 here; in 4 bits they take about an eighth of that.")
     work = _work(config, pairs, packed=packed)
     reading = time.perf_counter() - started
     stopper.check()
@@ -259,7 +268,11 @@ def _assumed_pairs(config: Config, vocabulary: int) -> list[TokenizedPair]:
     def ids(seed: int) -> tuple[int, ...]:
         return tuple((seed * 7919 + place * 31) % vocabulary for place in range(half))
 
-    return [TokenizedPair(f"assumed-{i}", ids(3 * i), ids(3 * i + 1), ids(3 * i + 2)) for i in range(count)]
+    imitated = config.objective.loss == "sft"
+    return [
+        TokenizedPair(f"assumed-{i}", ids(3 * i), ids(3 * i + 1), () if imitated else ids(3 * i + 2))
+        for i in range(count)
+    ]
 
 
 def _work(config: Config, pairs: Sequence[TokenizedPair], *, packed: bool) -> _Work:
@@ -308,7 +321,7 @@ def _seconds(config: Config, work: _Work, shape: Shape, costs: UnitCosts, kept: 
     gradients = sum(gradient_seconds(load, shape, costs) for load in work.loads)
     step = (gradients + again * frozen) / work.epoch_steps + costs.update * shape.sizes.trained
     first = kept * frozen
-    if LOSSES[config.objective.loss].needs_reference:
+    if needs_reference(config.objective):
         first = frozen + sum(forward_seconds(load, shape, costs) for load in work.loads)
     return _RUN_OVER_PROBE * step, _RUN_OVER_PROBE * first
 

@@ -10,6 +10,7 @@ allocator's work and the optimizer's traffic of a step.
 from __future__ import annotations
 
 import dataclasses
+import re
 import tempfile
 import time
 from collections.abc import Sequence
@@ -24,14 +25,22 @@ from penchant.batching.packing import first_epoch_chunks
 from penchant.batching.pair_batch import pair_group
 from penchant.config import Config
 from penchant.models.activation_memory import bytes_kept
-from penchant.models.freeze import choose_trainable
+from penchant.models.freeze import (
+    Choice,
+    choose_trainable,
+    configured_choice,
+    decoder,
+    layers,
+    trained_names,
+)
 from penchant.models.load import LoadedModel
-from penchant.models.lora import Lora
+from penchant.models.lora import adapted_layers
 from penchant.models.memory import release_memory
 from penchant.models.sizes import ModelSizes, model_sizes, random_model, thin_config
 from penchant.objective.head import Head
 from penchant.objective.logps import PairLogps
-from penchant.objective.losses import LOSSES, pair_objective
+from penchant.objective.loss_table import needs_reference, pair_objective
+from penchant.objective.pair_facts import is_coupled, pair_facts, step_statistics
 from penchant.objective.pair_model import PairModel
 from penchant.objective.reference import reference_logps
 from penchant.objective.trunk_cache import TrunkCache
@@ -43,7 +52,8 @@ from penchant.training.cost import (
     micro_batch_load,
     step_parts,
 )
-from penchant.training.loop import Trainer, make_optimizer, train
+from penchant.training.loop import Trainer, train
+from penchant.training.optimizer import make_optimizer
 from penchant.training.telemetry import peak_memory_bytes
 from penchant.types import TokenizedPair
 from penchant.workflow.reporter import Reporter
@@ -104,7 +114,7 @@ class _Probe:
 
     def _reference(self, config: Config, pairs: Sequence[TokenizedPair]) -> PairLogps | None:
         """What the policy gives now, as it is after earlier steps."""
-        if not LOSSES[config.objective.loss].needs_reference:
+        if not needs_reference(config.objective):
             return None
         chunks = first_epoch_chunks(
             [1] * len(pairs), steps=1, batch=len(pairs), max_tokens=_NO_LIMIT, seed=config.train.seed
@@ -122,12 +132,14 @@ class _Probe:
     def saved(self, pairs: Sequence[TokenizedPair]) -> int:
         """Return the bytes that a forward pass keeps for the backward pass, the head's own not counted."""
         batch = self.model.collate([pair_group(pair) for pair in pairs])
-        weights = torch.full((len(pairs),), 1 / len(pairs), device=self.model.device)
-        reference = None
-        if LOSSES[self.config.objective.loss].needs_reference:
-            zeros = torch.zeros(len(pairs), device=self.model.device)
-            reference = PairLogps(zeros, zeros, zeros, zeros)
-        objective = pair_objective(self.config.objective, reference, weights)
+        config, zeros = self.config.objective, torch.zeros(len(pairs), device=self.model.device)
+        nothing = PairLogps(zeros, zeros, zeros + 1, zeros + 1)
+        facts = pair_facts(config, pairs, 1 / len(pairs), self.model.device)
+        if is_coupled(config):
+            facts = dataclasses.replace(
+                facts, statistics=step_statistics(config, nothing, nothing, zeros.expand(2, -1).T)
+            )
+        objective = pair_objective(config, nothing if needs_reference(config) else None, facts)
         return bytes_kept(lambda: self.model.losses(batch, objective).total, self.model.parameters())
 
 
@@ -245,19 +257,33 @@ def _thin(config: Config, source: Any, depth: int, vocabulary: int, device: str)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         model: Any = random_model(thin, device)
-    last = None if config.model.last_layers is None else depth
-    choose_trainable(model, last, run_lora(config))
+    choice = _thin_choice(config, source, depth)
+    choose_trainable(model, **choice)
     loaded = LoadedModel(model, cast(Any, None), "", (), 0)
     ready = scoring_model(
         loaded, config.engine, max_tokens=config.data.max_tokens, trunk_layers=0, reporter=Reporter()
     )
-    return _Probe(config, ready, model_sizes(thin, last, run_lora(config)))
+    return _Probe(config, ready, model_sizes(thin, **choice))
 
 
-def run_lora(config: Config) -> Lora | None:
-    """Return the adapters that a configuration asks for."""
-    rank = config.model.lora_rank
-    return None if rank is None else Lora(rank, config.model.lora_alpha, config.train.seed)
+def _thin_choice(config: Config, source: Any, depth: int) -> Choice:
+    """What is trained of a thin model: all its layers, each in what the run trains of any layer."""
+    choice = configured_choice(config.model, config.train.seed)
+    if choice["last_layers"] is not None:
+        choice["last_layers"] = depth
+    lora, patterns = choice["lora"], choice["patterns"]
+    if patterns:
+        choice["patterns"] = _in_any_layer(trained_names(random_model(source, "meta"), patterns))
+    if lora is not None and lora.targets:
+        whole = random_model(source, "meta")
+        names = adapted_layers(whole, layers(decoder(whole)), lora.targets)
+        choice["lora"] = dataclasses.replace(lora, targets=_in_any_layer(names))
+    return choice
+
+
+def _in_any_layer(names: Sequence[str]) -> tuple[str, ...]:
+    """Patterns of the same names with any number of a decoder layer."""
+    return tuple(sorted({re.sub(r"(?<=\.layers\.)\d+(?=\.)", "*", name) for name in names}))
 
 
 def _one_batch(config: Config, pairs: int) -> Config:

@@ -8,7 +8,7 @@ from typing import Any
 
 from penchant.config import Config
 from penchant.data.atomic import disk_errors, write_text
-from penchant.models.load import load_model
+from penchant.models.load import architecture_for, load_model
 from penchant.models.precision import choose_device
 from penchant.objective.score import score_pairs
 from penchant.workflow.reporter import Reporter
@@ -36,7 +36,8 @@ def score_file(
     pairs, ledger = read_pairs(data, split=None, limit=limit)
     with disk_errors(out):
         out.parent.mkdir(parents=True, exist_ok=True)
-    loaded = load_model(config.model.path, device=choose_device(config.engine.device))
+    path, device = config.model.path, choose_device(config.engine.device)
+    loaded = load_model(path, architecture=architecture_for(config.model, path), device=device)
     tokenized = tokenize(pairs, ledger, loaded.chat, config.data, reporter=reporter, stopper=stopper)
     reporter.note(describe_ledger(ledger))
     model = scoring_model(

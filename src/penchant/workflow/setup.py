@@ -18,7 +18,7 @@ from transformers import PreTrainedModel
 from penchant.config import Config, DataConfig, EngineConfig, build_config, read_yaml
 from penchant.data.ledger import FATES, Ledger
 from penchant.data.source import load_pairs
-from penchant.errors import DataError, UsageError
+from penchant.errors import DataError, ModelError, UsageError
 from penchant.models.activation_memory import available_bytes, needs_checkpointing, predicted_bytes
 from penchant.models.attention_check import choose_attention
 from penchant.models.bundled import cache_directory
@@ -28,6 +28,7 @@ from penchant.models.precision import Precision, choose_device, choose_precision
 from penchant.objective.pair_model import PairModel
 from penchant.tokens.chat import ChatFormat, tokenize_pair
 from penchant.tokens.store import Mapped, open_store
+from penchant.tokens.unpaired import labelled_responses
 from penchant.types import PreferencePair, TokenizedPair
 from penchant.workflow.reporter import Reporter
 from penchant.workflow.stopping import Stopper, stoppable_progress
@@ -97,6 +98,23 @@ def tokenize(
     return kept
 
 
+def require_chat_format(chat: ChatFormat, config: Config) -> None:
+    """Check that the model knows conversations in the form that it is to be trained on.
+
+    Raises:
+        ModelError: It is to be trained on its chat template, and has none.
+    """
+    if config.data.format != "chat" or chat.has_template:
+        return
+    raise ModelError(
+        "the tokenizer has no chat template, so this is a base model, which has learnt no form of conversation",
+        where=config.model.path,
+        fix="Start from the instruct model of its family; or train with --set data.format=transcript, first the "
+        "likelihood (penchant sft), then the preferences (penchant train, from its model/). "
+        "--set data.format=plain takes prompts of one turn as bare text.",
+    )
+
+
 def describe_ledger(ledger: Ledger) -> str:
     """Return one line that says what became of all rows."""
     counts = ledger.counts()
@@ -115,6 +133,30 @@ def with_random_labels(pairs: Sequence[TokenizedPair], seed: int) -> Sequence[To
     coin = random.Random(f"labels {seed}")
     swaps = [coin.random() < 0.5 for _ in pairs]
     return Mapped(lambda place: pairs[place].swapped() if swaps[place] else pairs[place], range(len(pairs)))
+
+
+def training_examples(config: Config, pairs: Sequence[TokenizedPair]) -> Sequence[TokenizedPair]:
+    """Return what the objective is trained on: the pairs, or what it makes of them.
+
+    Random labels are drawn (data.random_labels), prompts scored (objective.logps: mean_all), and pairs taken apart
+    into labelled responses (objective.loss: kto), where that is configured.
+
+    Raises:
+        UsageError: The loss compares two responses, and the data has single ones with labels.
+    """
+    if config.data.random_labels:
+        pairs = with_random_labels(pairs, config.train.seed)
+    if "kto" in config.objective.losses:
+        pairs = labelled_responses(pairs, max_tokens=config.data.max_tokens, seed=config.train.seed)
+    elif set(config.objective.losses) != {"sft"} and pairs[0].desirable is not None:
+        raise UsageError(
+            f'objective.loss "{" + ".join(config.objective.losses)}" compares two responses; this data has single '
+            "responses with a label",
+            fix="Choose objective.loss=kto, which judges single responses.",
+        )
+    if config.objective.logps == "mean_all":
+        pairs = Mapped(TokenizedPair.with_scored_prompt, pairs)
+    return pairs
 
 
 def scoring_model(
@@ -216,10 +258,12 @@ def _attention(model: PreTrainedModel, engine: EngineConfig, precision: Precisio
 
 
 def fingerprint(pairs: Sequence[TokenizedPair]) -> str:
-    """Return the SHA-256 of the ids and masks of pairs, in their order."""
+    """Return the SHA-256 of all that training uses of pairs, in their order."""
     digest = hashlib.sha256()
     for pair in pairs:
-        digest.update(json.dumps([pair.id, *pair.scored_content]).encode())
+        told = (pair.weight, pair.margin, pair.confidence, pair.desirable)
+        numbers = [value for value in told if value is not None]
+        digest.update(json.dumps([pair.id, *pair.scored_content, *numbers]).encode())
     return digest.hexdigest()
 
 

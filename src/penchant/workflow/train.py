@@ -17,40 +17,56 @@ from penchant.batching.packing import first_epoch_chunks, number_prompts
 from penchant.batching.pair_batch import pair_group
 from penchant.config import Config, EngineConfig
 from penchant.data.atomic import disk_errors, write_json, write_text
+from penchant.data.ledger import Ledger
 from penchant.errors import DiskError, Stopped, UsageError
 from penchant.models.bundled import cache_directory
 from penchant.models.digest import weights_digest
-from penchant.models.freeze import TrainablePart, choose_trainable
-from penchant.models.load import load_model
-from penchant.models.lora import Lora
+from penchant.models.freeze import TrainablePart, choose_trainable, configured_choice
+from penchant.models.load import LoadedModel, architecture_for, load_model
 from penchant.models.memory import release_memory
-from penchant.models.precision import choose_device
+from penchant.models.precision import Precision, choose_device, choose_precision
 from penchant.models.save import save_and_merge_adapters, save_model
 from penchant.objective.content_address import pair_keys, store_name, trunk_facts
 from penchant.objective.logps import PairLogps
-from penchant.objective.losses import LOSSES
+from penchant.objective.loss_table import LOSSES, loss_at_reference, needs_reference
+from penchant.objective.moving_reference import MovingReference
 from penchant.objective.pair_model import PairModel
-from penchant.objective.reference import reference_logps
+from penchant.objective.reference import Reference, reference_logps
 from penchant.objective.trunk_cache import TrunkCache
 from penchant.objective.trunk_store import TrunkStore
-from penchant.training.checkpoint import check_identity, load_checkpoint, newest_checkpoint, save_checkpoint
-from penchant.training.loop import Trainer, make_optimizer, train
+from penchant.tokens.chat import ChatFormat
+from penchant.training.checkpoint import (
+    check_identity,
+    load_checkpoint,
+    load_reference,
+    newest_checkpoint,
+    save_checkpoint,
+    validation_state,
+)
+from penchant.training.loop import Trainer, train
+from penchant.training.optimizer import check_optimizer, make_optimizer
 from penchant.training.schedule import total_steps
 from penchant.training.telemetry import MetricsLog, peak_memory_bytes
-from penchant.types import TokenizedPair
+from penchant.training.validation import HeldOut, Validator, chunks_by_length
+from penchant.types import PreferencePair, TokenizedPair
 from penchant.workflow.grading import describe_grade, grade_prediction, steady_seconds
+from penchant.workflow.held_out import one_after_the_other, read_held_out, tokenize_held_out
+from penchant.workflow.other_reference import OtherReference, describe_other, score_other_reference
 from penchant.workflow.reporter import Reporter
 from penchant.workflow.setup import (
     circumstances,
     describe_ledger,
     fingerprint,
-    read_pairs,
+    require_chat_format,
     scoring_model,
     set_threads,
     tokenize,
-    with_random_labels,
+    training_examples,
 )
+from penchant.workflow.sft import training_pairs
 from penchant.workflow.stopping import Stopper, stoppable_progress
+
+_FACTS = Path("eval", "training.json")
 
 
 @dataclass(frozen=True)
@@ -65,6 +81,7 @@ class TrainResult:
         train_seconds: Spent in optimizer steps, scoring the reference included.
         first: Metrics of the first step.
         last: Metrics of the last step.
+        kept_step: The step whose weights were saved: the last, or the best by `train.keep_best`.
     """
 
     run: Path
@@ -74,6 +91,7 @@ class TrainResult:
     train_seconds: float
     first: dict[str, float]
     last: dict[str, float]
+    kept_step: int
 
 
 def train_run(
@@ -103,27 +121,30 @@ def train_run(
     began = time.perf_counter()
     reporter, stopper = reporter or Reporter(), stopper or Stopper()
     set_threads(config.engine)
+    check_optimizer(config.train)
     device = choose_device(config.engine.device)
-    pairs, ledger = read_pairs(data, split="train", limit=limit)
+    _refuse_unused_reference(config)
+    pairs, ledger = training_pairs(config, data, limit=limit)
+    read = read_held_out(config, data)
     _claim(out, resume=resume)
-    loaded = load_model(config.model.path, device=device)
-    tokenized = tokenize(pairs, ledger, loaded.chat, config.data, reporter=reporter, stopper=stopper)
-    if config.data.random_labels:
-        tokenized = with_random_labels(tokenized, config.train.seed)
-    start = weights_digest(loaded.model)
-    part = choose_trainable(loaded.model, config.model.last_layers, _lora(config))
+    loaded, tokenized, held_out, start, other = _open(config, pairs, ledger, read, device, reporter, stopper)
+    part = choose_trainable(loaded.model, **configured_choice(config.model, config.train.seed))
     reporter.note(describe_ledger(ledger))
     reporter.note(describe_part(part))
-    _check_space(out, part)
+    _check_space(out, part, best=config.train.keep_best is not None)
     identity = {
         "config": config.resolved(),
         "data": fingerprint(tokenized),
         "model": start,
+        **({"validation data": fingerprint(held_out)} if held_out else {}),
+        **({"reference": other.weights} if other else {}),
     }
     checkpoint = newest_checkpoint(out / "checkpoints") if resume else None
     if checkpoint:  # before anything in the run directory is changed
         check_identity(checkpoint, identity)
-    _write_config(out, config, identity["data"])
+    else:
+        _forget_the_end(out)
+    _write_config(out, config, identity)
     ledger.write(out / "ledger.parquet")
     model = scoring_model(
         loaded,
@@ -134,45 +155,122 @@ def train_run(
         step_tokens=max(config.engine.micro_batch_tokens, 2 * config.data.max_tokens),
     )
     started = time.perf_counter()
-    layout = _layout(config, model, tokenized)
+    layout = _layout(config, model.precision, tokenized, held_out)
     with contextlib.closing(_trunk_cache(config.engine, model, layout, reporter)) as cache:
-        reference = _reference(config, model, tokenized, layout, cache, identity, out, reporter, stopper)
+        if other is not None:
+            reference = _stored(other.scores, other.weights, out)
+        else:
+            reference = _reference(config, model, layout, cache, identity, out, reporter, stopper)
         if model.trunk_layers and all(index in cache for index in layout.keys):
             model.rest_trunk()  # nobody will ask for the layers below again
         seconds = time.perf_counter() - started
-        optimizer = make_optimizer(config, model)
         trainer = Trainer(
             config,
             model,
             tokenized,
             reference,
-            optimizer,
+            make_optimizer(config, model),
             cache,
             prompts=layout.prompts,
             note=reporter.note,
+            moving=_moving_reference(config, model),
         )
         if checkpoint:
-            trainer.start_step = load_checkpoint(checkpoint, model.model, trainer.optimizer, identity)
-            reporter.note(f"Resumed after step {trainer.start_step} ({checkpoint})")
-        lines, step_seconds = _run_steps(trainer, out, identity, reporter, stopper)
-    steps = trainer.total_steps
-    del trainer, optimizer, reference  # their memory is worth more while the whole model is read again to be saved
+            _resume(trainer, checkpoint, identity)
+        validator = _validator(trainer, HeldOut(layout.pairs, layout.held_out, reference, cache), checkpoint, out)
+        lines, step_seconds = _run_steps(trainer, validator, out, identity, reporter, stopper)
+    steps = int(lines[-1]["step"])
+    kept_step = (validator.restore_best() if validator else None) or steps
+    del trainer, reference  # their memory is worth more while the whole model is read again to be saved
     release_memory()
-    if part.adapters is not None:
-        save_and_merge_adapters(part.adapters, out / "adapter")
-    save_model(loaded, out / "model", card=_card(config, steps))
-    seen = min(len(tokenized), steps * config.train.batch_pairs)
-    result = TrainResult(out, seen, steps, seconds, seconds + step_seconds, lines[0], lines[-1])
-    facts = _facts(result, part, model)
+    _save(out, loaded, part, card=_card(config, kept_step))
+    result = TrainResult(
+        out,
+        min(len(tokenized), steps * config.train.batch_pairs),
+        steps,
+        seconds,
+        seconds + step_seconds,
+        lines[0],
+        lines[-1],
+        kept_step,
+    )
+    facts = _facts(result, part, model) | {"loss_at_reference": loss_at_reference(config.objective)}
+    facts |= _validation_facts(validator, result, reporter)
     if not checkpoint:  # of a resumed run the total is not known
         facts |= _grade(out, config, len(tokenized), facts, lines, time.perf_counter() - began, reporter)
-    write_json(out / "eval" / "training.json", facts)
+    write_json(out / _FACTS, facts)
     return result
 
 
-def _lora(config: Config) -> Lora | None:
-    rank = config.model.lora_rank
-    return None if rank is None else Lora(rank, config.model.lora_alpha, config.train.seed)
+def training_tokens(
+    config: Config,
+    pairs: Sequence[PreferencePair],
+    ledger: Ledger,
+    chat: ChatFormat,
+    *,
+    reporter: Reporter | None = None,
+    stopper: Stopper | None = None,
+) -> Sequence[TokenizedPair]:
+    """Return pairs as a run trains on them: as ids, and as `training_examples` makes them.
+
+    Raises:
+        ModelError: The model has no chat template, and is to be trained on one.
+        DataError: No pair is left.
+    """
+    require_chat_format(chat, config)
+    tokenized = tokenize(pairs, ledger, chat, config.data, reporter=reporter, stopper=stopper)
+    return training_examples(config, tokenized)
+
+
+def finished(run: Path) -> bool:
+    """Return whether a run came to its end: its facts are what is written last."""
+    return (run / _FACTS).is_file() and (run / "model").is_dir()
+
+
+def _start(config: Config, device: str) -> LoadedModel:
+    path, four_bit = config.model.path, config.model.load_in_4bit
+    return load_model(path, architecture=architecture_for(config.model, path), device=device, four_bit=four_bit)
+
+
+def _open(
+    config: Config,
+    pairs: Sequence[PreferencePair],
+    ledger: Ledger,
+    read: tuple[list[PreferencePair], Ledger] | None,
+    device: str,
+    reporter: Reporter,
+    stopper: Stopper,
+) -> tuple[LoadedModel, Sequence[TokenizedPair], Sequence[TokenizedPair], str, OtherReference | None]:
+    """The policy, pairs and held-out pairs as it reads them, its digest, and another reference if asked for."""
+    loaded = _start(config, device)
+    tokenized = training_tokens(config, pairs, ledger, loaded.chat, reporter=reporter, stopper=stopper)
+    held_out = tokenize_held_out(read, tokenized, loaded.chat, config, reporter) if read else []
+    weights = weights_digest(loaded.model)
+    if config.model.reference is None:
+        return loaded, tokenized, held_out, weights, None
+    precision, vocabulary = choose_precision(config.engine.precision, device), loaded.tokenizer.get_vocab()
+    layout = _layout(config, precision, tokenized, held_out)
+    del loaded  # one model in memory at a time
+    chunks = [*layout.chunks, *layout.held_out]
+    other = score_other_reference(config, layout.pairs, chunks, vocabulary, reporter, stopper)
+    reporter.note(describe_other(config, weights, other))
+    return _start(config, device), tokenized, held_out, weights, other
+
+
+def _refuse_unused_reference(config: Config) -> None:
+    if config.model.reference is not None and config.objective.reference_every is not None:
+        raise UsageError(
+            "a reference that moves begins as the policy; model.reference would not be used",
+            where="model.reference",
+            fix="Remove it, or objective.reference_every.",
+        )
+    if config.model.reference is not None and not needs_reference(config.objective):
+        users = ", ".join(name for name, other in LOSSES.items() if other.needs_reference)
+        raise UsageError(
+            f'objective.loss "{" + ".join(config.objective.losses)}" has no reference; those that have: {users}',
+            where="model.reference",
+            fix="Remove model.reference, or choose another objective.loss.",
+        )
 
 
 def describe_part(part: TrainablePart) -> str:
@@ -181,7 +279,12 @@ def describe_part(part: TrainablePart) -> str:
     if part.adapters is not None:
         line = f"Training adapters of {part.trained / 1e6:.1f} million parameters ({part.share:.1%} of the model)"
     if part.frozen_layers:
-        line += f"; {part.frozen_layers} layers below are frozen and run once for policy and reference"
+        line += f"; {part.frozen_layers} layers below are frozen and run once"
+    if part.kept_tied:
+        line += (
+            "; the head stays tied, so the embedding is trained too and no layer is constant: every layer is run "
+            "for policy and reference, and the gradient passes through all of them"
+        )
     return line + ("; the head has weights of its own now (it was tied to the embedding)" if part.untied else "")
 
 
@@ -196,9 +299,18 @@ def _claim(out: Path, *, resume: bool) -> None:
         (out / "eval").mkdir(exist_ok=True)
 
 
-def _check_space(out: Path, part: TrainablePart) -> None:
-    """Refuse before hours are spent: the saved model, and three checkpoints of weights and two moments."""
-    needed = 4 * part.total + 3 * 12 * part.trained
+def _forget_the_end(out: Path) -> None:
+    """Let no run that begins here look finished by what an earlier one left."""
+    with disk_errors(out):
+        (out / _FACTS).unlink(missing_ok=True)
+
+
+def _check_space(out: Path, part: TrainablePart, *, best: bool) -> None:
+    """Refuse before hours are spent: the saved model, and three checkpoints of weights and two moments.
+
+    The best weights lie there up to four times: those that two checkpoints count on, the newest, and the next.
+    """
+    needed = 4 * part.total + 3 * 12 * part.trained + best * 4 * 4 * part.trained
     free = shutil.disk_usage(out).free
     if free < needed:
         raise DiskError(
@@ -208,21 +320,32 @@ def _check_space(out: Path, part: TrainablePart) -> None:
         )
 
 
-def _write_config(out: Path, config: Config, data: str) -> None:
-    values = {**config.resolved(), "run": {**circumstances(config.engine), "data_fingerprint": data}}
+def _write_config(out: Path, config: Config, identity: dict[str, Any]) -> None:
+    weights = {"policy": identity["model"]}
+    if needs_reference(config.objective):
+        weights["reference"] = identity.get("reference", identity["model"])
+    facts = {**circumstances(config.engine), "data_fingerprint": identity["data"], "weights": weights}
+    values = {**config.resolved(), "run": facts}
     write_text(out / "config.yaml", yaml.safe_dump(values, sort_keys=False, allow_unicode=True))
 
 
 @dataclass(frozen=True)
 class _Layout:
-    """Numbers of the prompts, which pairs share a pass in the first epoch, and each pair's key in the stores."""
+    """Numbers of the prompts, which pairs share a pass, and each pair's key in the stores.
 
+    Held-out pairs are numbered after the training pairs, so both have one store, one cache and one reference.
+    """
+
+    pairs: Sequence[TokenizedPair]
     prompts: list[int] | None
-    chunks: list[list[int]]
+    chunks: list[list[int]]  # training pairs, in the first epoch
+    held_out: list[list[int]]
     keys: dict[int, bytes]
 
 
-def _layout(config: Config, model: PairModel, pairs: Sequence[TokenizedPair]) -> _Layout:
+def _layout(
+    config: Config, precision: Precision, pairs: Sequence[TokenizedPair], held_out: Sequence[TokenizedPair]
+) -> _Layout:
     by_prompt = config.train.order == "prompts"
     prompts = number_prompts(pair.prompt_ids for pair in pairs) if by_prompt else None
     chunks = first_epoch_chunks(
@@ -233,7 +356,10 @@ def _layout(config: Config, model: PairModel, pairs: Sequence[TokenizedPair]) ->
         seed=config.train.seed,
         prompts=prompts,
     )
-    return _Layout(prompts, chunks, pair_keys(pairs, chunks, model.precision))
+    parts = chunks_by_length(held_out, config.engine.micro_batch_tokens)
+    others = [[len(pairs) + place for place in part] for part in parts]
+    both = one_after_the_other(pairs, held_out)
+    return _Layout(both, prompts, chunks, others, pair_keys(both, [*chunks, *others], precision))
 
 
 def _trunk_cache(engine: EngineConfig, model: PairModel, layout: _Layout, reporter: Reporter) -> TrunkCache:
@@ -255,7 +381,6 @@ def _trunk_cache(engine: EngineConfig, model: PairModel, layout: _Layout, report
 def _reference(
     config: Config,
     model: PairModel,
-    pairs: Sequence[TokenizedPair],
     layout: _Layout,
     cache: TrunkCache,
     identity: dict[str, Any],
@@ -264,27 +389,55 @@ def _reference(
     stopper: Stopper,
 ) -> PairLogps | None:
     """The reference's log-probabilities, if the loss needs them; the run directory says where they are from."""
-    if not LOSSES[config.objective.loss].needs_reference:
+    if not needs_reference(config.objective):
         return None
     with stoppable_progress(reporter, stopper, "Scoring the reference", len(layout.keys)) as scored:
         reference = reference_logps(
             model,
-            pairs,
+            layout.pairs,
             cache_directory() / "reference",
             micro_batch_tokens=config.engine.micro_batch_tokens,
             weights=identity["model"],
-            chunks=layout.chunks,
+            chunks=[*layout.chunks, *layout.held_out],
             keys=layout.keys,
             trunk_cache=cache,
             on_pairs=scored,
             note=reporter.note,
+            ld_alpha=config.objective.ld_alpha,
         )
-    write_json(out / "reference" / "store.json", reference.facts())
+    return _stored(reference, identity["model"], out)
+
+
+def _stored(reference: Reference, weights: str, out: Path) -> PairLogps | None:
+    """The log-probabilities, once the run directory says where they are from."""
+    write_json(out / "reference" / "store.json", {**reference.facts(), "weights": weights})
     return reference.logps
 
 
+def _resume(trainer: Trainer, checkpoint: Path, identity: dict[str, Any]) -> None:
+    """Put everything back to where the checkpoint left it."""
+    trainer.start_step = load_checkpoint(checkpoint, trainer.model.model, trainer.optimizer, identity)
+    if trainer.moving is not None:
+        trainer.moving.load_state(load_reference(checkpoint))
+    trainer.note(f"Resumed after step {trainer.start_step} ({checkpoint})")
+
+
+def _moving_reference(config: Config, model: PairModel) -> MovingReference | None:
+    asked = config.objective
+    if asked.reference_every is None:
+        return None
+    return MovingReference(
+        model, share=asked.reference_share, every=asked.reference_every, ld_alpha=asked.ld_alpha
+    )
+
+
 def _run_steps(
-    trainer: Trainer, out: Path, identity: dict[str, Any], reporter: Reporter, stopper: Stopper
+    trainer: Trainer,
+    validator: Validator | None,
+    out: Path,
+    identity: dict[str, Any],
+    reporter: Reporter,
+    stopper: Stopper,
 ) -> tuple[list[dict[str, float]], float]:
     """Do the steps that are left; return the metrics of all steps, and the seconds they took."""
     log = MetricsLog(out / "metrics.jsonl", keep_steps=trainer.start_step)
@@ -294,13 +447,22 @@ def _run_steps(
         if trainer.start_step:
             advance(trainer.start_step)
 
-        def done(step: int, metrics: dict[str, float]) -> None:
+        def done(step: int, metrics: dict[str, float]) -> bool:
             log.append(metrics)
             lines.append(metrics)
             advance(1, **metrics)
-            stopping = stopper.requested and step < trainer.total_steps
+            ends = validator is not None and validator.after_step(step)
+            stopping = stopper.requested and step < trainer.total_steps and not ends
             if stopping or (every and step % every == 0):
-                save_checkpoint(out / "checkpoints", step, trainer.model.model, trainer.optimizer, identity)
+                save_checkpoint(
+                    out / "checkpoints",
+                    step,
+                    trainer.model.model,
+                    trainer.optimizer,
+                    identity,
+                    validation=validator.state() if validator else None,
+                    reference=trainer.moving.state() if trainer.moving else None,
+                )
             if stopping:
                 raise Stopped(
                     f"stopped after step {step} of {trainer.total_steps}; everything is saved",
@@ -308,12 +470,50 @@ def _run_steps(
                     fix="Go on with the same command and --resume.",
                 )
 
-        train(trainer, done)
-    if not lines:
+            return ends
+
+        if validator is None or not validator.exhausted:
+            train(trainer, done)
+    if not lines and finished(out):
         raise UsageError("the run is already finished", where=str(out))
     if trainer.start_step:
         lines = [json.loads(line) for line in log.path.read_text(encoding="utf-8").splitlines()]
     return lines, sum(line["seconds"] for line in lines)
+
+
+def _validator(trainer: Trainer, held_out: HeldOut, checkpoint: Path | None, out: Path) -> Validator | None:
+    """What validates as configured, as far as it had come at the checkpoint; None without held-out pairs."""
+    if not held_out.chunks:
+        (out / "validation.jsonl").unlink(missing_ok=True)  # of a run that came to nothing here
+        return None
+    return Validator(
+        trainer.config,
+        trainer.model,
+        held_out,
+        out,
+        total_steps=trainer.total_steps,
+        note=trainer.note,
+        start_step=trainer.start_step,
+        state=validation_state(checkpoint) if checkpoint else None,
+    )
+
+
+def _save(out: Path, loaded: LoadedModel, part: TrainablePart, *, card: str) -> None:
+    if part.adapters is not None:
+        save_and_merge_adapters(part.adapters, out / "adapter")
+    save_model(loaded, out / "model", card=card)
+
+
+def _validation_facts(validator: Validator | None, result: TrainResult, reporter: Reporter) -> dict[str, Any]:
+    """Which weights were saved and what validating took, also in one line; nothing without validation."""
+    if validator is None:
+        return {}
+    reporter.note(f"The weights of step {result.kept_step} are saved, of {result.steps} steps taken")
+    return {
+        "validation_pairs": validator.pairs,
+        "validation_seconds": validator.seconds(),
+        "kept_step": result.kept_step,
+    }
 
 
 def _grade(
@@ -354,11 +554,12 @@ def _facts(result: TrainResult, part: TrainablePart, model: PairModel) -> dict[s
 
 
 def _card(config: Config, steps: int) -> str:
-    loss = LOSSES[config.objective.loss]
+    names = list(config.objective.losses)
+    known = "; ".join(f"{name}: {LOSSES[name].equation} ({LOSSES[name].paper})" for name in names)
     return (
         "---\nlibrary_name: transformers\ntags: [penchant, preference-alignment, "
-        f"{config.objective.loss}]\n---\n\n# Aligned with Penchant\n\n"
-        f"Start: `{config.model.path}`. Objective: {config.objective.loss} ({loss.equation}; {loss.paper}), "
+        f"{', '.join(names)}]\n---\n\n# Aligned with Penchant\n\n"
+        f"Start: `{config.model.path}`. Objective: {known}; "
         f"{steps} steps of {config.train.batch_pairs} pairs, "
         f"learning rate {config.train.learning_rate:g}, seed {config.train.seed}.\n\n"
         "Figures and limits stand in the run's report. The licence of the start model applies.\n"

@@ -152,3 +152,30 @@ def test_a_mask_of_another_length_is_refused() -> None:
     """Never silently shorter than its response."""
     with pytest.raises(ValueError, match="mask"):
         pack_groups([Group((3,), ((5, 6), (7, 8)), ((True,), None))])
+
+
+EXAMPLE = Group((3, 4), ((5, 6, 7), ()))
+
+
+def test_a_response_that_is_not_there_costs_no_row_and_no_token() -> None:
+    """Packed and padded: the row of the first response alone, and a second sequence without a token."""
+    packed = pack_groups([EXAMPLE, SECOND])
+    assert packed.input_ids.tolist() == [[3, 4, 5, 6, 9, 11]]
+    assert packed.segments == (Segment(0, 4, (0, 0)), Segment(4, 1, (0, 1)))
+    assert packed.predict_index.tolist() == [1, 2, 3, 4, 4, 5]
+    padded = pad_groups([EXAMPLE, SECOND], PAD)
+    assert padded.input_ids.tolist() == [[3, 4, 5, 6], [9, 0, 0, 0], [9, 11, 0, 0]]
+    assert padded.predict_index.tolist() == [1, 2, 3, 4, 8, 9]
+    for batch in (packed, padded):
+        assert batch.target_ids.tolist() == [5, 6, 7, 10, 11, 12]
+        assert batch.sequence_index.tolist() == [0, 0, 0, 2, 3, 3]
+        assert batch.pairs.tolist() == [[0, 1], [2, 3]]
+        assert [size.rows for size in batch.sizes] == [3, 3]
+    assert (packed.num_tokens, padded.num_tokens) == (6, 7)
+    assert EXAMPLE.num_packed_tokens == 4
+
+
+def test_an_example_of_one_token_is_its_prompt() -> None:
+    one = Group((3, 4), ((5,), ()))
+    assert pack_groups([one]).input_ids.tolist() == pad_groups([one], PAD).input_ids.tolist() == [[3, 4]]
+    assert pack_groups([one, one, EXAMPLE]).input_ids.tolist() == [[3, 4, 5, 6]]  # a prompt is shared as ever

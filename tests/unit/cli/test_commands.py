@@ -238,6 +238,47 @@ def test_pairs_of_ones_own_questions(folder: Path, tmp_path: Path, monkeypatch: 
     assert asked == [(questions, 2, 5), (questions, 2, 5)]
 
 
+def test_the_likelihood_of_a_chat_data_set_and_what_comes_next(folder: Path, tmp_path: Path) -> None:
+    """The last lines name what was made; the command that they propose starts from it."""
+    rows = [{"prompt": row["prompt"], "completion": row["chosen"]} for row in pair_rows(8)]
+    words = ["sft", folder / "tiny.yaml", "--data", write_rows(tmp_path / "chats.jsonl", rows), "-q"]
+    result = penchant(*words, "--out", tmp_path / "run", "--set", "objective.loss=sft")
+    assert result.exit_code == 0, result.stderr
+    assert "Trained on 8 examples in" in result.stdout
+    assert str(tmp_path / "run" / "report.html") in result.stdout
+    assert (tmp_path / "run" / "report.html").is_file()
+    [line] = [line for line in result.stdout.splitlines() if "penchant train" in line]
+    assert shlex.split(line)[-2:] == ["--set", f"model.path={tmp_path / 'run' / 'model'}"]
+    result = penchant(*words, "--out", tmp_path / "other", "--set", "objective.loss=sft", "--json")
+    assert json.loads(result.stdout)["steps"] == 2
+    message = refused(penchant(*words, "--out", tmp_path / "pairs"), 2)
+    assert 'minimises the loss "sft", and this recipe has "dpo"' in message
+    assert not (tmp_path / "pairs").exists()
+
+
+def test_stages_in_one_command(folder: Path, tmp_path: Path) -> None:
+    """Their summaries, their reports, and the evaluation of the last; the second time they are there already."""
+    text = (folder / "tiny.yaml").read_text(encoding="utf-8")
+    recipe = tmp_path / "two.yaml"
+    recipe.write_text(f"{text}stages: {{sft: {{objective: {{loss: sft}}}}, dpo: {{}}}}\n", encoding="utf-8")
+    words = ["align", recipe, "--data", folder / "pairs.jsonl", "--out", tmp_path / "out", "-q"]
+    result = penchant(*words)
+    assert result.exit_code == 0, result.stderr
+    for name in ("1-sft", "2-dpo"):
+        assert str(tmp_path / "out" / name / "report.html") in result.stdout
+    assert f"penchant eval {tmp_path / 'out' / '2-dpo'}" in result.stdout
+    assert "dpo: Trained on 8 rows" in result.stdout
+    assert "there is a run here already" in refused(penchant(*words), 2)
+    again = penchant(*words, "--resume")
+    assert "sft: finished before" in again.stdout
+    assert [stage["stage"] for stage in json.loads(penchant(*words, "--resume", "--json").stdout)] == [
+        "sft",
+        "dpo",
+    ]
+    message = refused(penchant("train", recipe, "--data", folder / "pairs.jsonl", "--out", tmp_path / "x"), 2)
+    assert "penchant align" in message
+
+
 FIGURES = {
     "verdict": {"headline": "It worked: answers.", "reasons": ["a reason\x1b[2J"]},
     "test_pairs": 9,

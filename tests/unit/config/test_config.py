@@ -127,6 +127,21 @@ def test_an_option_that_the_objective_ignores_is_an_error(option: dict[str, floa
         build_config({"objective": {"loss": "sft", **option}})
 
 
+def test_the_likelihood_counts_tokens_unless_it_is_told_otherwise() -> None:
+    """`tokens` is its default and its alone."""
+    assert build_config({"objective": {"loss": "sft"}}).objective.logps == "tokens"
+    assert build_config({"objective": {"loss": "sft", "logps": "sum"}}).objective.logps == "sum"
+    assert build_config({}, ["objective.loss=sft"]).objective.logps == "tokens"
+    assert build_config({}).objective.logps == "sum"
+    with pytest.raises(UsageError, match=r'logps "tokens" is not used by objective\.loss "dpo", only by "sft"'):
+        build_config({"objective": {"logps": "tokens"}})
+
+
+def test_random_labels_need_a_loss_of_pairs() -> None:
+    with pytest.raises(UsageError, match=r'data\.random_labels is not used by objective\.loss "sft"'):
+        build_config({"objective": {"loss": "sft"}, "data": {"random_labels": True}})
+
+
 def test_the_resolved_configuration_reads_back() -> None:
     """What a run directory records gives the same configuration, for both objectives."""
     for loss in ("dpo", "sft"):

@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from tests.tiny import tiny_family, tiny_llama
 from torch import nn
 
+from penchant.config import build_config
 from penchant.errors import ModelError, UsageError
-from penchant.models.freeze import choose_trainable, decoder, final_norm, frozen_layers, head, untie_head
+from penchant.models.freeze import (
+    choose_trainable,
+    decoder,
+    final_norm,
+    frozen_layers,
+    head,
+    is_tied,
+    untie_head,
+)
 from penchant.models.trunk import disable_dropout, split_decoder
 
 # Of the tiny Llama: vocabulary 259, width 32, inner width 64, four heads, two of them for keys and values.
@@ -45,6 +56,95 @@ def test_the_last_layers_the_norm_and_the_head(tied: bool, last_layers: int) -> 
     assert head(model).weight.data_ptr() != embedding.data_ptr()
     assert not embedding.requires_grad
     assert untie_head(model) is False
+
+
+@pytest.mark.parametrize(
+    ("patterns", "trained", "frozen"),
+    [
+        (["layers.2.mlp"], 3 * 32 * 64, 2),
+        (["layers.[13].mlp", "layers.3.self_attn.q_proj"], 2 * 3 * 32 * 64 + 32 * 32, 1),
+        (["model.norm"], NORM, 4),
+        (["lm_head", "norm"], EMBEDDING + NORM, 4),
+        (["*layernorm"], 4 * 2 * 32, 0),
+        (["embed_tokens"], EMBEDDING, 0),
+    ],
+)
+def test_patterns_name_what_is_trained(patterns: list[str], trained: int, frozen: int) -> None:
+    """Exactly the parameters that they name; what is constant below follows from them."""
+    model = tiny_llama()
+    part = choose_trainable(model, None, patterns=patterns)
+    assert (part.trained, part.frozen_layers, part.untied) == (trained, frozen, False)
+    assert trained == sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+    assert part.total == 2 * EMBEDDING + 4 * LAYER + NORM
+
+
+@pytest.mark.parametrize(
+    ("patterns", "keep_tied", "untied", "trained", "frozen"),
+    [
+        (["lm_head"], False, True, EMBEDDING, 4),
+        (["lm_head"], True, False, EMBEDDING, 0),
+        (["layers.3"], False, False, LAYER, 3),
+        (["lm_head", "embed_tokens"], False, False, EMBEDDING, 0),
+        (["embed_tokens"], False, False, EMBEDDING, 0),
+    ],
+)
+def test_patterns_untie_a_head_that_is_trained_without_its_embedding(
+    patterns: list[str], keep_tied: bool, untied: bool, trained: int, frozen: int
+) -> None:
+    """Both together stay one matrix, and so they do when that is asked for; then nothing below is constant."""
+    model = tiny_llama(tied=True)
+    part = choose_trainable(model, None, patterns=patterns, keep_tied=keep_tied)
+    assert (part.untied, part.trained, part.frozen_layers) == (untied, trained, frozen)
+    assert part.kept_tied is keep_tied
+    assert model.config.tie_word_embeddings is not untied
+    assert is_tied(model) is not untied
+
+
+def test_a_kept_tie_trains_the_embedding_and_freezes_no_layer() -> None:
+    """The weights of lower layers stay as they are, and their outputs do not."""
+    model = tiny_llama(tied=True)
+    part = choose_trainable(model, 1, keep_tied=True)
+    assert (part.trained, part.total) == (EMBEDDING + NORM + LAYER, EMBEDDING + NORM + 4 * LAYER)
+    assert (part.frozen_layers, part.untied, part.kept_tied) == (0, False, True)
+    assert model.get_input_embeddings().weight.requires_grad  # type: ignore[union-attr]
+    assert not model.get_parameter("model.layers.2.mlp.up_proj.weight").requires_grad
+    assert model.config.tie_word_embeddings
+
+
+def test_a_tie_that_nothing_would_undo_cannot_be_kept() -> None:
+    with pytest.raises(UsageError, match="not tied to its embedding"):
+        choose_trainable(tiny_llama(), 1, keep_tied=True)
+    with pytest.raises(UsageError, match=r"no pattern of model\.train names the head"):
+        choose_trainable(tiny_llama(tied=True), None, patterns=["layers.1"], keep_tied=True)
+
+
+def test_a_pattern_that_names_nothing_is_an_error_before_anything_is_changed() -> None:
+    model = tiny_llama(tied=True)
+    with pytest.raises(UsageError, match=r'"layers\.9" names no parameter of this model'):
+        choose_trainable(model, None, patterns=["lm_head", "layers.9"])
+    assert is_tied(model)
+    assert all(parameter.requires_grad for parameter in model.parameters())
+
+
+@pytest.mark.parametrize(
+    ("section", "words"),
+    [
+        ({"train": ["mlp"], "last_layers": 1}, "both say what is trained"),
+        ({"train": ["mlp"], "lora_rank": 4}, "model.lora_targets says what is adapted"),
+        ({"keep_tied": True}, "only with model.last_layers or model.train"),
+        ({"keep_tied": True, "last_layers": 1, "lora_rank": 4}, "only with model.last_layers or model.train"),
+        ({"train": []}, "at least 1"),
+        ({"train": [""]}, "at least 1"),
+        ({"lora_rank": 2, "lora_targets": []}, "at least 1"),
+        ({"lora_variant": "dora"}, "lora_variant is not used without model.lora_rank"),
+        ({"lora_targets": ["q_proj"]}, "lora_targets is not used without model.lora_rank"),
+        ({"load_in_4bit": True, "lora_rank": 4, "lora_variant": "dora"}, "lora or rslora, not with dora"),
+        ({"load_in_4bit": True}, "load_in_4bit is not used without model.lora_rank"),
+    ],
+)
+def test_options_that_would_be_ignored_are_refused(section: dict[str, Any], words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        build_config({"model": section})
 
 
 def test_more_layers_than_there_are_is_an_error() -> None:

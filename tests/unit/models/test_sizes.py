@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -34,6 +35,38 @@ def test_sizes_are_those_of_the_real_model(tied: bool, last_layers: int | None, 
     embedding = model.get_input_embeddings().weight
     assert sizes.embedding_trained == embedding.requires_grad
     assert sizes.own_parameters == (sizes.head if tied and lora is None and last_layers is not None else 0)
+
+
+@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize(
+    "choice",
+    [
+        {"patterns": ("layers.1.mlp", "norm")},
+        {"patterns": ("lm_head",)},
+        {"lora": Lora(2, 4, 0, "dora", ("q_proj", "layers.2.mlp"))},
+        {"lora": Lora(2, 4, 0, "rslora")},
+    ],
+)
+def test_sizes_of_other_choices_are_those_of_the_real_model(tied: bool, choice: dict[str, Any]) -> None:
+    model = tiny_llama(layers=3, tied=tied)
+    sizes = model_sizes(model.config, None, **choice)
+    part = choose_trainable(model, None, **choice)
+    assert sizes.total == sum(parameter.numel() for parameter in model.parameters())
+    assert (sizes.trained, sizes.frozen_layers, sizes.untied) == (part.trained, part.frozen_layers, part.untied)
+
+
+def test_sizes_of_a_kept_tie() -> None:
+    config = tiny_llama(layers=3, tied=True).config
+    sizes, untied = model_sizes(config, 1, keep_tied=True), model_sizes(config, 1)
+    assert (sizes.frozen_layers, sizes.untied, sizes.embedding_trained, sizes.own_parameters) == (
+        0,
+        False,
+        True,
+        0,
+    )
+    assert untied.total - sizes.total == sizes.head
+    with pytest.raises(UsageError, match="not tied"):
+        model_sizes(tiny_llama(layers=3).config, 1, keep_tied=True)
 
 
 @pytest.mark.parametrize("name", FAMILIES)

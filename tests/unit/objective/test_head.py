@@ -22,7 +22,8 @@ from penchant.objective.head import (
     token_logps,
 )
 from penchant.objective.logps import PairLogps, pair_logps
-from penchant.objective.losses import pair_objective
+from penchant.objective.loss_table import pair_objective
+from penchant.objective.pair_facts import PairFacts
 
 WIDTH, VOCAB = 8, 23
 GROUPS = [
@@ -55,7 +56,7 @@ def objective(dtype: torch.dtype = torch.float32, **options: Any) -> PairObjecti
     counts = torch.tensor([3.0, 1.0, 2.0], dtype=dtype), torch.tensor([2.0, 4.0, 3.0], dtype=dtype)
     reference = PairLogps(-5 * torch.rand(3, dtype=dtype), -5 * torch.rand(3, dtype=dtype), *counts)
     weights = torch.tensor([0.5, 0.25, 0.125], dtype=dtype)
-    return pair_objective(ObjectiveConfig.model_validate(options), reference, weights)
+    return pair_objective(ObjectiveConfig.model_validate(options), reference, PairFacts(weights))
 
 
 def blocks_of(monkeypatch: pytest.MonkeyPatch, rows: int) -> None:

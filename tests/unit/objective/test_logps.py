@@ -24,6 +24,17 @@ def test_sums_per_response() -> None:
     assert slopes.tolist() == [0, 0, 0, 0.5, 0.5, 0, 0.5, 0.5]
 
 
+def test_the_mean_of_a_response_that_is_not_there_is_zero() -> None:
+    """And so is its slope: no 0 / 0 reaches a gradient."""
+    batch = pack_groups([Group((3, 4), ((5, 6), ()))])
+    token_logps = torch.tensor([-1.0, -2.0], requires_grad=True)
+    mean = pair_logps(token_logps, batch).mean()
+    assert (mean.chosen.item(), mean.rejected.item()) == (-1.5, 0.0)
+    assert mean.rejected_tokens.item() == 0
+    (slopes,) = torch.autograd.grad(mean.chosen.sum() + mean.rejected.sum(), token_logps)
+    assert slopes.tolist() == [0.5, 0.5]
+
+
 def test_mean_keeps_the_counts() -> None:
     """A mean of a mean would divide twice; the counts stay so that it can be seen."""
     logps = PairLogps(*(torch.tensor([value]) for value in (-6.0, -4.0, 3.0, 2.0)))

@@ -31,6 +31,7 @@ def test_means_by_hand() -> None:
             "loss": 0.3,
             "logps/chosen": -4.5,
             "logps/rejected": -7.0,
+            "chosen_fell_fraction": 0.5,
             "rewards/chosen": 0.25,
             "rewards/rejected": -1.0,
             "rewards/margins": 1.25,
@@ -69,8 +70,54 @@ def test_any_split_adds_up_to_the_same() -> None:
 def test_without_a_reference_there_are_no_rewards() -> None:
     """The likelihood objective logs its loss and log-probabilities, and nothing it does not know."""
     sums = StepSums()
-    sums.add(torch.tensor([1.0]), logps([-1.0], [-2.0]), None, config=CONFIG, tokens=3)
-    assert set(sums.means()) == {"loss", "logps/chosen", "logps/rejected"}
+    likelihood = ObjectiveConfig(loss="sft")  # type: ignore[call-arg]
+    sums.add(torch.tensor([1.0]), logps([-1.0], [-2.0]), None, config=likelihood, tokens=3)
+    assert set(sums.means()) == {"loss", "logps/chosen"}
+
+
+def test_a_loss_without_reference_rewards_the_policys_own_means() -> None:
+    """SimPO: beta times the log-probability per token, of two and of four."""
+    sums = StepSums()
+    simpo = ObjectiveConfig(loss="simpo")  # type: ignore[call-arg]
+    sums.add(torch.tensor([1.0]), logps([-1.0], [-6.0]), None, config=simpo, tokens=3)
+    means = sums.means()
+    assert means["rewards/chosen"] == 2.0 * -1.0 / 2
+    assert means["rewards/margins"] == 2.0 * (-1.0 / 2 + 6.0 / 4)
+    assert "chosen_fell_fraction" not in means
+
+
+def test_labelled_responses_are_counted_by_label() -> None:
+    """KTO: two desirable responses and one undesirable; a part without any of a kind adds nothing to it."""
+    sums = StepSums()
+    kto = ObjectiveConfig(loss="kto", beta=1.0)  # type: ignore[call-arg]
+    for chosen, labels in (([-1.0, -2.0], [True, False]), ([-4.0], [True])):
+        nothing = [0.0] * len(chosen)
+        sums.add(
+            torch.zeros(len(chosen)),
+            logps(chosen, nothing),
+            logps(nothing, nothing),
+            config=kto,
+            tokens=1,
+            desirable=torch.tensor(labels),
+        )
+    means = sums.means()
+    assert means["rewards/desirable"] == -2.5
+    assert means["rewards/undesirable"] == -2.0
+    assert means["rewards/margins"] == -0.5
+    assert "rewards/chosen" not in means
+
+
+def test_a_likelihood_per_token_counts_the_tokens_of_the_step() -> None:
+    """Responses of 2 and 6 tokens that lost 3 and 21 nats: 3 nats a token, in one part or in two."""
+    config = ObjectiveConfig(loss="sft")  # type: ignore[call-arg]
+    zero = torch.zeros(2)
+    policy = PairLogps(torch.tensor([-3.0, -21.0]), zero, torch.tensor([2.0, 6.0]), zero)
+    whole, split = StepSums(), StepSums()
+    whole.add(-policy.chosen, policy, None, config=config, tokens=10)
+    for place in ([0], [1]):
+        part = policy.select(torch.tensor(place))
+        split.add(-part.chosen, part, None, config=config, tokens=5)
+    assert whole.means() == split.means() == {"loss": 3.0, "logps/chosen": -12.0}
 
 
 def test_a_tie_is_half_a_win() -> None:

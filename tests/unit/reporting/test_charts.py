@@ -117,3 +117,14 @@ def test_bars_carry_hostile_labels_as_text_and_mark_what_was_not_measured() -> N
 )
 def test_numbers_are_printed_to_be_read(value: float, text: str) -> None:
     assert plain_number(value) == text
+
+
+def test_validations_are_charts_of_their_own() -> None:
+    """Their titles say so, their ids clash with none of the steps' charts, and nothing is smoothed."""
+    both = [*learning_curves(steps(40)), *learning_curves(steps(40), held_out=True)]
+    held_out = both[len(CURVES) :]
+    assert [chart.title for chart in held_out] == [f"Held-out pairs: {curve.title}" for curve in CURVES]
+    ids = [found for chart in both for found in re.findall(r'\bid="([^"]+)"', chart.svg)]
+    assert len(ids) == len(set(ids))
+    assert all("each validation" in chart.note and "running mean" not in chart.note for chart in held_out)
+    assert learning_curves([], held_out=True) == []

@@ -197,6 +197,15 @@ def test_a_plan_is_graded_figure_by_figure(tmp_path: Path) -> None:
     assert "2.0 GiB (1.0 GiB to 4.0 GiB)512.0 MiB ✗ less than predicted" in text
 
 
+def test_the_loss_has_a_line_where_training_began(tmp_path: Path) -> None:
+    """At the value that the run says its loss has there, and none where it says nothing."""
+    run = write_metrics(tmp_path / "run")
+    assert "policy = reference" not in read(run)
+    (run / "eval").mkdir()
+    (run / "eval" / "training.json").write_text('{"loss_at_reference": 25.0}', encoding="utf-8")
+    assert "dashed line: 25, policy = reference" in Page(read(run)).text
+
+
 def test_missing_metrics_is_an_error_with_a_remedy(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"no metrics\.jsonl") as caught:
         write_report(tmp_path)
@@ -359,3 +368,14 @@ def test_durations(seconds: float, text: str) -> None:
 )
 def test_byte_sizes(size: float, text: str) -> None:
     assert byte_size(size) == text
+
+
+def test_validations_are_drawn_where_there_are_any(tmp_path: Path) -> None:
+    """From `validation.jsonl`; of a step that a resume repeated the later line counts."""
+    run = write_metrics(tmp_path / "run")
+    assert "Held-out pairs" not in write_report(run).read_text(encoding="utf-8")
+    lines = [{"step": 4, "loss": 0.61}, {"step": 8, "loss": 0.5}, {"step": 8, "loss": 0.595}]
+    (run / "validation.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    page = write_report(run).read_text(encoding="utf-8")
+    assert "Held-out pairs: Loss" in page
+    assert "Over 2 validations: loss from 0.61 to 0.595" in page

@@ -23,6 +23,7 @@ PAIRS = [
     PreferencePair("c", ASK, "very", "not very", "file", 3, chosen_lead=LEAD, rejected_lead=LEAD[:1] + ASK),
     PreferencePair("d", ASK, "no", "yes", "file", 4, rejected_complete=False),
     PreferencePair("e", ASK, "<|im_end|>", "yes", "file", 5),
+    PreferencePair("f", ASK, "to imitate", "", "file", 6),
 ]
 CONFIG = DataConfig(max_tokens=160)  # type: ignore[call-arg]
 
@@ -38,12 +39,13 @@ def test_pairs_and_fates_come_back(tmp_path: Path, chat: ChatFormat) -> None:
     assert sum(told) == len(PAIRS)
     direct = [tokenize_pair(pair, chat, CONFIG) for pair in PAIRS]
     assert list(store) == [tokenized for tokenized, _ in direct if tokenized is not None]
-    assert [pair.id for pair in store] == ["a", "b", "c", "d"]
+    assert [pair.id for pair in store] == ["a", "b", "c", "d", "f"]
+    assert (store[4].rejected_ids, store[4].rejected_scored) == ((), None)
     assert list(store.entries(PAIRS)) == [entry for _, entry in direct if entry.fate != "kept"]
     assert {entry.fate for entry in store.entries(PAIRS)} == {"cut", "dropped"}
-    assert store[-1] == store[3] == store[2:][1]
+    assert store[-2] == store[3] == store[2:][1]
     with pytest.raises(IndexError):
-        store[4]
+        store[5]
 
 
 def test_masks_of_several_turns_come_back(tmp_path: Path, chat: ChatFormat) -> None:
@@ -114,13 +116,13 @@ def test_a_store_holds_no_objects(tmp_path: Path, chat: ChatFormat) -> None:
     open_store(tmp_path, PAIRS, chat, CONFIG)
     [folder] = tmp_path.iterdir()
     for file in folder.glob("*.npy"):
-        assert np.load(file, allow_pickle=False).dtype.kind in "ib"
+        assert np.load(file, allow_pickle=False).dtype.kind in "ibf"
 
 
 def test_no_pair_left_is_an_empty_store(tmp_path: Path, chat: ChatFormat) -> None:
-    store = open_store(tmp_path, PAIRS[4:], chat, CONFIG)
+    store = open_store(tmp_path, PAIRS[4:5], chat, CONFIG)
     assert list(store) == []
-    assert [entry.fate for entry in store.entries(PAIRS[4:])] == ["dropped"]
+    assert [entry.fate for entry in store.entries(PAIRS[4:5])] == ["dropped"]
 
 
 def test_mapped_makes_what_is_asked_for() -> None:

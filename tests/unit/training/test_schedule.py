@@ -34,12 +34,43 @@ def test_constant_stays() -> None:
     assert rates(5, warmup_fraction=0.4, schedule="constant") == [0.5, 1.0, 1.0, 1.0, 1.0]
 
 
-@pytest.mark.parametrize("schedule", ["linear", "cosine", "constant"])
-@pytest.mark.parametrize("warmup", [0.0, 0.1, 0.5, 1.0])
+def test_wsd_by_hand() -> None:
+    """Two steps up, four at the peak, then four down by 1 - sqrt: its first step takes half of the way."""
+    found = rates(10, warmup_fraction=0.2, schedule="wsd", decay_fraction=0.4, final_fraction=0.2)
+    decay = [0.2 + 0.8 * (1 - math.sqrt(k / 4)) for k in (1, 2, 3, 4)]
+    assert found == pytest.approx([0.5, 1.0, 1.0, 1.0, 1.0, 1.0, *decay])
+    assert decay[0] == pytest.approx(0.6)
+
+
+def test_wsd_decays_in_the_last_steps_only() -> None:
+    """A fifth of the steps unless said otherwise, rounded up, and down to nothing when nothing is to be left."""
+    found = rates(11, warmup_fraction=0, schedule="wsd", final_fraction=None)
+    assert found[:8] == [1.0] * 8
+    assert 0 < found[9] < found[8] < 1
+    assert found[10] == 0
+
+
+def test_wsd_after_a_long_warm_up_has_a_shorter_decay() -> None:
+    """The warm-up is kept whole; what is left of the decay still ends at the last rate."""
+    found = rates(10, warmup_steps=8, schedule="wsd", decay_fraction=0.5, final_fraction=0.1)
+    assert found[:8] == pytest.approx([k / 8 for k in range(1, 9)])
+    assert found[8:] == pytest.approx([0.1 + 0.9 * (1 - math.sqrt(0.5)), 0.1])
+
+
+@pytest.mark.parametrize("schedule", ["linear", "cosine", "constant", "wsd"])
+def test_a_warm_up_in_steps_is_that_fraction_of_the_steps(schedule: str) -> None:
+    """Two of ten steps are a fifth, whatever comes after; none at all is a start at the peak or just below."""
+    assert rates(10, warmup_steps=2, schedule=schedule) == rates(10, warmup_fraction=0.2, schedule=schedule)
+    assert rates(10, warmup_steps=0, schedule=schedule) == rates(10, warmup_fraction=None, schedule=schedule)
+    assert rates(10, warmup_steps=0, schedule=schedule)[0] > 0.9
+
+
+@pytest.mark.parametrize("schedule", ["linear", "cosine", "constant", "wsd"])
+@pytest.mark.parametrize("warmup", [0.0, 0.1, 0.5, 0.8])
 @pytest.mark.parametrize("total", [1, 2, 7, 100])
 def test_every_rate_lies_between_nothing_and_the_peak(schedule: str, warmup: float, total: int) -> None:
     """The first step already learns; no rate exceeds the peak; after the peak rates never rise."""
-    found = rates(total, warmup_fraction=warmup, schedule=schedule, final_fraction=0.1)
+    found = rates(total, warmup_fraction=warmup, schedule=schedule)
     assert all(0 < rate <= 1 for rate in found)
     peak = found.index(max(found))
     assert found[: peak + 1] == sorted(found[: peak + 1])

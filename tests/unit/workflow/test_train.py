@@ -34,6 +34,10 @@ def test_the_trained_part_in_one_line() -> None:
     upper = describe_part(choose_trainable(loaded(tiny_llama(layers=4, tied=True)).model, 1))
     assert "3 layers below are frozen" in upper
     assert "the head has weights of its own now" in upper
+    tied = describe_part(choose_trainable(loaded(tiny_llama(layers=4, tied=True)).model, 1, keep_tied=True))
+    assert "the embedding is trained too and no layer is constant" in tied
+    assert "weights of its own" not in tied
+    assert "constant" not in upper
 
 
 def test_facts_of_a_run(tmp_path: Path, source: Path) -> None:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from penchant.data.formats import full_hh_rlhf, hh_rlhf, local, orca_dpo, ultrafeedback
+from penchant.data.formats import examples, full_hh_rlhf, hh_rlhf, labelled, local, orca_dpo, ultrafeedback
 from penchant.data.formats.layout import DataFormat, Layout
 from penchant.errors import UsageError, did_you_mean
 
-__all__ = ["FORMATS", "DataFormat", "Layout", "format_named"]
+__all__ = ["EXAMPLES", "FORMATS", "LABELLED", "DataFormat", "Layout", "format_named"]
 
 _TABLE = (
     DataFormat(
@@ -53,6 +53,10 @@ _TABLE = (
 )
 
 FORMATS: dict[str, DataFormat] = {entry.name: entry for entry in _TABLE}
+LABELLED = DataFormat(name="responses with a label", layouts=labelled.LAYOUTS)
+"""What KTO reads: single responses that are said to be desirable or not, and pairs."""
+EXAMPLES = DataFormat(name="examples to imitate", layouts=examples.LAYOUTS)
+"""What `penchant sft` reads: no format of preference pairs, so it has no place in the table."""
 
 
 def format_named(name: str) -> DataFormat:

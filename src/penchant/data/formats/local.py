@@ -23,11 +23,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from penchant.data.columns import MissingColumnError, RowError, as_number, items, kind_of, number, required, text
+from penchant.data.columns import MissingColumnError, RowError, as_number, items, number, required, text
 from penchant.data.formats import full_hh_rlhf, orca_dpo
 from penchant.data.formats.hh_rlhf import from_transcripts
 from penchant.data.formats.layout import Layout
-from penchant.data.formats.sides import Side, continued
+from penchant.data.formats.sides import Side, continued, text_or_turns
 from penchant.data.hh_rlhf import is_transcript
 from penchant.data.ledger import Drop
 from penchant.data.messages import read_turns
@@ -36,17 +36,8 @@ from penchant.data.rows import RawRow
 from penchant.types import Turn
 
 
-def _text_or_turns(row: RawRow, name: str) -> Side:
-    value = required(row, name)
-    if isinstance(value, str):
-        return value
-    if isinstance(value, list):
-        return read_turns(name, value)
-    raise RowError(f'column "{name}" is {kind_of(value)}, not text or a list of messages')
-
-
 def _read_prompt(row: RawRow) -> Draft | Drop:
-    prompt = _text_or_turns(row, "prompt")
+    prompt = text_or_turns(row, "prompt")
     chosen, rejected = _with_lead(row, "chosen"), _with_lead(row, "rejected")
     if isinstance(prompt, str):
         if full_hh_rlhf.is_open_transcript(prompt) and isinstance(chosen, str) and isinstance(rejected, str):
@@ -56,7 +47,7 @@ def _read_prompt(row: RawRow) -> Draft | Drop:
 
 
 def _with_lead(row: RawRow, name: str) -> Side:
-    side = _text_or_turns(row, name)
+    side = text_or_turns(row, name)
     lead = row.values.get(f"{name}_lead")
     if lead is None or (row.all_text and lead == ""):
         return side
@@ -66,7 +57,7 @@ def _with_lead(row: RawRow, name: str) -> Side:
 
 
 def _read_conversations(row: RawRow) -> Draft | Drop:
-    chosen, rejected = _text_or_turns(row, "chosen"), _text_or_turns(row, "rejected")
+    chosen, rejected = text_or_turns(row, "chosen"), text_or_turns(row, "rejected")
     if isinstance(chosen, tuple) and isinstance(rejected, tuple):
         return part(chosen, rejected)
     if isinstance(chosen, str) and isinstance(rejected, str):
@@ -89,7 +80,7 @@ def _read_share_gpt(row: RawRow) -> Draft | Drop:
 
 def _one_message(row: RawRow, name: str) -> Side:
     value = required(row, name)
-    return read_turns(name, [value]) if isinstance(value, dict) else _text_or_turns(row, name)
+    return read_turns(name, [value]) if isinstance(value, dict) else text_or_turns(row, name)
 
 
 def _read_scored_texts(row: RawRow) -> Draft | Drop:

@@ -18,11 +18,11 @@ class _Kind:
 
 _SINGLE = _Kind(
     "single responses with a label (KTO), not preference pairs: no row says which of two responses is better",
-    "Bring rows with a chosen and a rejected response to one prompt.",
+    "Train on them with --set objective.loss=kto, or bring rows with a chosen and a rejected response.",
 )
 _SFT = _Kind(
     "examples to imitate (SFT), not preference pairs: a row has one response and none to compare it with",
-    "Bring rows with a chosen and a rejected response, or make pairs of the prompts with `penchant make-pairs`.",
+    "Imitate them with `penchant sft`, or bring rows with a chosen and a rejected response.",
 )
 _PROMPTS = _Kind(
     "questions of an evaluation set, not preference pairs: a row has no two responses of which one is preferred",
