@@ -246,9 +246,10 @@ class ObjectiveConfig(Section):
     @model_validator(mode="before")
     @classmethod
     def _own_defaults(cls, values: Any) -> Any:
-        """Refuse what the loss does not use, and fill in its own defaults for what was not said."""
+        """Refuse what the loss does not use, fill in its own defaults for what was not said; null says nothing."""
         if not isinstance(values, dict):
             return values
+        values = {option: value for option, value in values.items() if value is not None}
         losses = values.get("loss", "dpo")
         names = [losses] if isinstance(losses, str) else list(losses) if isinstance(losses, dict) else []
         for name in names:
@@ -261,7 +262,7 @@ class ObjectiveConfig(Section):
             if users and not any(name in users for name in names):
                 raise ValueError(
                     f'objective.{option} is not used by objective.loss "{" + ".join(names)}", but by '
-                    f"{', '.join(users)}; remove it."
+                    f"{', '.join(users)}; remove it, or where a recipe has it, set it to null."
                 )
         defaults: dict[str, Any] = {}
         for name in names:

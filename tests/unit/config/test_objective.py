@@ -33,6 +33,13 @@ def test_an_option_that_a_loss_does_not_use_is_an_error_that_names_who_does(loss
             objective(loss=loss, **{option: every[option]})
 
 
+def test_null_takes_back_what_a_recipe_said() -> None:
+    """So that another loss can be tried with a recipe that sets an option of its own."""
+    recipe = {"objective": {"loss": "dpo", "logps": "mean", "beta": 5.0}}
+    config = build_config(recipe, ["objective.loss=simpo", "objective.logps=null", "objective.beta=null"])
+    assert (config.objective.loss, config.objective.beta) == ("simpo", 2.0)
+
+
 def test_several_losses_share_their_options() -> None:
     """Each option of any of them can be set; where their defaults differ it must be."""
     config = objective(loss={"dpo": 1, "dpop": 0.5}, penalty=2.0)
