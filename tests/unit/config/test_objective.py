@@ -27,6 +27,7 @@ def test_every_loss_has_its_own_defaults(loss: str) -> None:
 @pytest.mark.parametrize("loss", OBJECTIVE_OPTIONS)
 def test_an_option_that_a_loss_does_not_use_is_an_error_that_names_who_does(loss: str) -> None:
     every = {option: value for options in OBJECTIVE_OPTIONS.values() for option, value in options.items()}
+    every |= {"ld_alpha": 0.5, "reference_every": 2}  # whose default is null, which says nothing
     for option in every.keys() - OBJECTIVE_OPTIONS[loss].keys():
         users = next(name for name, options in OBJECTIVE_OPTIONS.items() if option in options)
         with pytest.raises(UsageError, match=rf"objective\.{option} is not used by .*\b{users}\b"):
