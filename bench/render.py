@@ -75,7 +75,7 @@ class Seconds:
 
 def main() -> None:
     """Write the tables."""
-    sessions = [_read(path) for path in sorted(RESULTS.glob("*.jsonl"))]
+    sessions = [_read(path) for path in sorted(RESULTS.glob("*-*Z.jsonl"))]
     peers = [lines for lines in sessions if any(line["kind"] == "run" for line in lines)]
     scaling = [lines for lines in sessions if any(line["kind"] == "scaling" for line in lines)]
     cases = _newest(_joined(peers))
