@@ -532,6 +532,36 @@ class PrepareConfig(Section):
         return self
 
 
+class MonitorConfig(Section):
+    """What is watched while a run trains."""
+
+    displacement_stop: float | None = Field(
+        None,
+        ge=0.5,
+        lt=1,
+        description="End the run when surely more than this share of chosen responses lies below the reference; "
+        "null = warn only.",
+    )
+    generate_every: int | None = Field(
+        None,
+        ge=1,
+        description="Steps between short answers of the policy (KL, length, repetition); null = none.",
+    )
+    prompts: int = Field(32, ge=8, description="Prompts that are answered.")
+    max_new_tokens: int = Field(48, ge=8, description="Longest of these answers, tokens.")
+
+    @model_validator(mode="after")
+    def _no_inert_option(self) -> MonitorConfig:
+        for name in self.unused():
+            if getattr(self, name) != MonitorConfig.model_fields[name].default:
+                raise ValueError(f"monitor.{name} is not used without monitor.generate_every; remove it.")
+        return self
+
+    def unused(self) -> list[str]:
+        """Return the options that the others leave without effect."""
+        return ["prompts", "max_new_tokens"] if self.generate_every is None else []
+
+
 class Config(Section):
     """The whole configuration of a run."""
 
@@ -541,6 +571,7 @@ class Config(Section):
     train: TrainConfig = TrainConfig()  # type: ignore[call-arg]
     engine: EngineConfig = EngineConfig()  # type: ignore[call-arg]
     eval: EvalConfig = EvalConfig()  # type: ignore[call-arg]
+    monitor: MonitorConfig = MonitorConfig()  # type: ignore[call-arg]
 
     @model_validator(mode="after")
     def _no_inert_labels(self) -> Config:
@@ -548,12 +579,29 @@ class Config(Section):
             raise ValueError('data.random_labels is not used by objective.loss "sft", only by losses of pairs.')
         return self
 
+    @model_validator(mode="after")
+    def _no_inert_monitor(self) -> Config:
+        names = list(self.objective.losses)
+        if self.monitor.displacement_stop is not None and not _have_reference(names):
+            users = ", ".join(name for name in OBJECTIVE_OPTIONS if _have_reference([name]))
+            raise ValueError(
+                f'monitor.displacement_stop is not used by objective.loss "{" + ".join(names)}", which has no '
+                f"reference; those that have: {users}."
+            )
+        return self
+
     def resolved(self) -> dict[str, Any]:
         """Return every value as plain data; options that have no effect are left out."""
         plain = {**self.model_dump(mode="json"), "objective": self.objective.used()}
         for name in self.train.unused():
             del plain["train"][name]
+        for name in self.monitor.unused():
+            del plain["monitor"][name]
         return plain
+
+
+def _have_reference(losses: Sequence[str]) -> bool:
+    return any("reference_every" in OBJECTIVE_OPTIONS[name] for name in losses)
 
 
 def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:

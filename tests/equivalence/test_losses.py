@@ -28,8 +28,9 @@ from penchant.objective.loss_table import LOSSES, needs_reference
 from penchant.objective.reference import reference_logps
 from penchant.objective.trunk_cache import TrunkCache
 from penchant.tokens.unpaired import labelled_responses
-from penchant.training.loop import Trainer, train
+from penchant.training.loop import train
 from penchant.training.optimizer import make_optimizer
+from penchant.training.step import Trainer
 from penchant.types import TokenizedPair
 from penchant.workflow.stopping import Stopper
 from penchant.workflow.train import train_run

@@ -27,8 +27,9 @@ from penchant.objective.logps import pair_logps
 from penchant.objective.reference import reference_logps
 from penchant.objective.score import score_groups, score_pairs
 from penchant.objective.trunk_cache import TrunkCache
-from penchant.training.loop import Trainer, train
+from penchant.training.loop import train
 from penchant.training.optimizer import make_optimizer
+from penchant.training.step import Trainer
 from penchant.types import TokenizedPair
 
 LOGPS = 1e-5

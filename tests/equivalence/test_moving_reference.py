@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 import torch
+from tests.textbook import dpo_loss
 from tests.tiny import (
     StopAfter,
     largest_difference,
     pair_model,
     pair_rows,
-    plain_token_logps,
     random_pairs,
     save_tiny,
     step_metrics,
@@ -22,15 +22,14 @@ from tests.tiny import (
 )
 
 from penchant.batching.packing import step_indices
-from penchant.batching.pair_batch import Group
 from penchant.errors import Stopped
 from penchant.models.freeze import choose_trainable
 from penchant.models.lora import Lora
 from penchant.objective.moving_reference import MovingReference
 from penchant.objective.trunk_cache import TrunkCache
-from penchant.training.loop import Trainer, train
+from penchant.training.loop import train
 from penchant.training.optimizer import make_optimizer
-from penchant.types import TokenizedPair
+from penchant.training.step import Trainer
 from penchant.workflow.stopping import Stopper
 from penchant.workflow.train import train_run
 
@@ -69,20 +68,9 @@ def textbook(*, every: int, share: float = SHARE) -> list[float]:
     rates = [1e-2 * rate for rate in (1.0, 0.7, 0.4, 0.1)]
     losses = []
 
-    def summed(model: Any, pair: TokenizedPair, response: tuple[int, ...]) -> torch.Tensor:
-        return plain_token_logps(model, [Group(pair.prompt_ids, (response,))]).sum()
-
     for step, rate in enumerate(rates):
-        terms = []
-        for index in step_indices(step, count=len(PAIRS), batch=8, seed=0):
-            pair = PAIRS[index]
-            ratios = []
-            for response in (pair.chosen_ids, pair.rejected_ids):
-                with torch.no_grad():
-                    base = summed(reference, pair, response)
-                ratios.append(summed(policy, pair, response) - base)
-            terms.append(-torch.nn.functional.logsigmoid(0.1 * (ratios[0] - ratios[1])))
-        loss = torch.stack(terms).mean()
+        indices = step_indices(step, count=len(PAIRS), batch=8, seed=0)
+        loss = dpo_loss(policy, reference, [PAIRS[index] for index in indices])
         loss.backward()
         losses.append(float(loss.detach()))
         for group in optimizer.param_groups:

@@ -29,9 +29,10 @@ from penchant.batching.packing import step_indices
 from penchant.errors import Stopped
 from penchant.models.freeze import choose_trainable
 from penchant.objective.trunk_cache import TrunkCache
-from penchant.training.loop import Trainer, train
+from penchant.training.loop import train
 from penchant.training.optimizer import make_optimizer
 from penchant.training.schedule import learning_rate
+from penchant.training.step import Trainer
 from penchant.types import TokenizedPair
 from penchant.workflow.stopping import Stopper
 from penchant.workflow.train import train_run

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from tests.textbook import dpo_loss
 from tests.tiny import (
     StopAfter,
     largest_difference,
@@ -24,7 +25,7 @@ from tests.tiny import (
 from transformers import AutoModelForCausalLM
 
 from penchant.batching.packing import step_indices
-from penchant.batching.pair_batch import Group, pair_group
+from penchant.batching.pair_batch import pair_group
 from penchant.errors import Stopped
 from penchant.models.freeze import choose_trainable
 from penchant.models.load import load_model
@@ -32,9 +33,10 @@ from penchant.objective.reference import reference_logps
 from penchant.objective.score import score_pairs
 from penchant.objective.trunk_cache import TrunkCache
 from penchant.tokens.chat import tokenize_pair
-from penchant.training.loop import Trainer, train
+from penchant.training.loop import train
 from penchant.training.optimizer import make_optimizer
 from penchant.training.schedule import learning_rate
+from penchant.training.step import Trainer
 from penchant.types import PreferencePair, TokenizedPair, Turn
 from penchant.workflow.setup import read_pairs
 from penchant.workflow.stopping import Stopper
@@ -114,20 +116,9 @@ def test_training_is_the_plain_dpo_script(tmp_path: Path) -> None:
         betas=(config.adam_beta1, config.adam_beta2),
     )
 
-    def summed(model: torch.nn.Module, pair: TokenizedPair, response: tuple[int, ...]) -> torch.Tensor:
-        return plain_token_logps(model, [Group(pair.prompt_ids, (response,))]).sum()  # type: ignore[arg-type]
-
     for step, line in enumerate(lines):
-        losses = []
-        for index in step_indices(step, count=len(PAIRS), batch=8, seed=0):
-            pair = PAIRS[index]
-            ratios = []
-            for response in (pair.chosen_ids, pair.rejected_ids):
-                with torch.no_grad():
-                    start = summed(reference, pair, response)
-                ratios.append(summed(policy, pair, response) - start)
-            losses.append(-torch.nn.functional.logsigmoid(0.1 * (ratios[0] - ratios[1])))
-        loss = torch.stack(losses).mean()
+        indices = step_indices(step, count=len(PAIRS), batch=8, seed=0)
+        loss = dpo_loss(policy, reference, [PAIRS[index] for index in indices])
         loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(policy.parameters(), 1.0)
         for group in optimizer.param_groups:

@@ -64,6 +64,10 @@ class TerminalReporter(Reporter):
         """Print one line, dimmed."""
         self._console.print(Text(printable(text), style="dim"))
 
+    def warn(self, text: str) -> None:
+        """Print one line that stands out."""
+        self._console.print(Text(f"Warning: {printable(text)}", style="bold yellow"))
+
     @contextlib.contextmanager
     def progress(self, what: str, total: int) -> Iterator[Advance]:
         """Show a bar while the body runs."""

@@ -22,6 +22,7 @@ class StepSums:
         self._sums: dict[str, Tensor] = {}
         self._counts: dict[str, Tensor] = {}  # where not every pair counts
         self._largest: Tensor | None = None
+        self._of_pairs: dict[str, list[Tensor]] = {}
 
     def add(
         self,
@@ -52,6 +53,7 @@ class StepSums:
             values["nll"] = -policy.mean().chosen
         if config.loss != "sft":
             values |= self._rewards(policy, reference, config)
+        self._of_pairs.setdefault("loss", []).append(losses)
         if desirable is not None:
             values = _by_label(values, desirable)
         for name, value in values.items():
@@ -77,6 +79,8 @@ class StepSums:
         chosen, rejected = policy.chosen, policy.rejected
         if reference is not None:
             chosen, rejected = log_ratios(policy, reference)
+            self._of_pairs.setdefault("chosen_log_ratio", []).append(chosen)
+            self._of_pairs.setdefault("rejected_log_ratio", []).append(rejected)
         chosen, rejected = config.beta * chosen, config.beta * rejected
         margins = chosen - rejected
         largest = torch.cat([chosen, rejected]).abs().max()
@@ -108,18 +112,35 @@ class StepSums:
             found["loss"] /= scored
         return found
 
+    def pair_figures(self) -> dict[str, list[float]]:
+        """Return each pair's own figures in the order in which they were added, in one transfer.
+
+        `loss`, and with a reference `chosen_log_ratio` and `rejected_log_ratio`: policy - reference in nats, or
+        in nats per token where the loss takes means.
+        """
+        names = list(self._of_pairs)
+        values = torch.stack([torch.cat(self._of_pairs[name]).float() for name in names]).tolist()
+        return dict(zip(names, values, strict=True))
+
     def largest_reward(self) -> float:
         """Return the largest reward of either response, without its sign; 0 when there are none."""
         return 0.0 if self._largest is None else float(self._largest)
 
 
-_OF_SOME = ("rewards/desirable", "rewards/undesirable", "logps/desirable", "logps/undesirable")
+_OF_SOME = (
+    "chosen_fell_fraction",
+    "rewards/desirable",
+    "rewards/undesirable",
+    "logps/desirable",
+    "logps/undesirable",
+)
 
 
 def _by_label(values: dict[str, Tensor], desirable: Tensor) -> dict[str, Tensor]:
     """KTO's figures: of desirable and of undesirable responses apart, nan where a response is not of the kind."""
     nothing = torch.full_like(values["loss"], float("nan"))
-    found = {name: values[name] for name in ("loss", "chosen_fell_fraction")}
+    found = {"loss": values["loss"]}
+    found["chosen_fell_fraction"] = torch.where(desirable, values["chosen_fell_fraction"], nothing)
     for what in ("rewards", "logps"):
         own = values[f"{what}/chosen"]
         found[f"{what}/desirable"] = torch.where(desirable, own, nothing)

@@ -28,6 +28,7 @@ from penchant.reporting.charts import (
     percent,
     plain_number,
 )
+from penchant.reporting.findings import findings_of, generations_of, worst_pairs_of
 from penchant.reporting.page import page_environment, visible
 
 Row = dict[str, Any]
@@ -137,6 +138,9 @@ def render_report(run_directory: Path) -> str:
         examples=choose_examples(answers),
         bars=_pass_rate_chart(summary or {}),
         curves=_curves(metrics, validations, _number(training or {}, "loss_at_reference")),
+        findings=findings_of(training or {}),
+        worst_pairs=worst_pairs_of(training or {}),
+        generations=generations_of(_steps_of(run_directory / "generations.jsonl") or []),
         planned=(run_directory / "plan.json").is_file(),
         predictions=_predictions(_mapping(training, "plan")),
         paired=_paired_rows(summary or {}),

@@ -6,7 +6,9 @@ import json
 import os
 import resource
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -28,7 +30,7 @@ class MetricsLog:
             kept = [line for line in lines if _step(line) is not None and _step(line) <= keep_steps]  # type: ignore[operator]
             path.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
 
-    def append(self, line: dict[str, float]) -> None:
+    def append(self, line: Mapping[str, Any]) -> None:
         """Add one line in one write, so that a kill leaves at most a torn last line."""
         data = (json.dumps(line) + "\n").encode()
         with disk_errors(self.path):

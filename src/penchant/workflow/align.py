@@ -21,10 +21,11 @@ from penchant.reporting.report import write_report
 from penchant.tokens.chat import ChatFormat
 from penchant.workflow.inspect import load_chat
 from penchant.workflow.reporter import Reporter
+from penchant.workflow.run_directory import finished
 from penchant.workflow.setup import fingerprint, require_chat_format
 from penchant.workflow.sft import training_pairs
 from penchant.workflow.stopping import Stopper
-from penchant.workflow.train import TrainResult, finished, train_run, training_tokens
+from penchant.workflow.train import TrainResult, train_run, training_tokens
 
 
 @dataclass(frozen=True)

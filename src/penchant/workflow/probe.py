@@ -52,8 +52,9 @@ from penchant.training.cost import (
     micro_batch_load,
     step_parts,
 )
-from penchant.training.loop import Trainer, train
+from penchant.training.loop import train
 from penchant.training.optimizer import make_optimizer
+from penchant.training.step import Trainer
 from penchant.training.telemetry import peak_memory_bytes
 from penchant.types import TokenizedPair
 from penchant.workflow.reporter import Reporter

@@ -15,6 +15,10 @@ class Reporter:
     def note(self, text: str) -> None:
         """Say one line."""
 
+    def warn(self, text: str) -> None:
+        """Say one line that nobody should miss."""
+        self.note(f"Warning: {text}")
+
     @contextlib.contextmanager
     def progress(self, what: str, total: int) -> Iterator[Advance]:
         """Follow a long part: the body calls `advance(count, **figures)` as it gets on; total 0 = not known."""

@@ -1,0 +1,184 @@
+"""The gradients of one step: which pairs, in which micro-batches, and what they add up to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from penchant.batching.packing import in_last_epoch, split_by_tokens, step_indices
+from penchant.batching.pair_batch import PairBatch, pair_group
+from penchant.config import Config
+from penchant.errors import UsageError
+from penchant.models.memory import is_out_of_memory, release_memory
+from penchant.models.precision import compute_in
+from penchant.objective.logps import PairLogps
+from penchant.objective.loss_table import pair_objective
+from penchant.objective.metrics import StepSums
+from penchant.objective.moving_reference import MovingReference
+from penchant.objective.pair_facts import PairFacts, is_coupled, pair_facts
+from penchant.objective.pair_model import PairModel
+from penchant.objective.step_pass import step_facts
+from penchant.objective.trunk_cache import TrunkCache, trunk_output
+from penchant.training.schedule import total_steps
+from penchant.types import TokenizedPair
+
+
+@dataclass
+class Trainer:
+    """All that a step needs. Nothing else has state.
+
+    Attributes:
+        config: The run's configuration.
+        model: The policy.
+        pairs: Training pairs.
+        reference: Their log-probabilities under the reference; None when the loss needs none.
+        optimizer: Over the trained parameters, see `penchant.training.optimizer`.
+        trunk_cache: Outputs of the frozen layers, as far as they were kept.
+        start_step: Optimizer steps already done, when resumed.
+        prompts: The number of each pair's prompt, when prompts are what is shuffled.
+        note: Hears one line about whatever had to be changed on the way.
+        moving: The reference of the steps, when it moves; `reference` then is where it began.
+        on_pairs: Hears a step's number (from 1), its pairs and their own figures, before its means are told.
+    """
+
+    config: Config
+    model: PairModel
+    pairs: Sequence[TokenizedPair]
+    reference: PairLogps | None
+    optimizer: torch.optim.Optimizer
+    trunk_cache: TrunkCache
+    start_step: int = 0
+    prompts: Sequence[int] | None = None
+    note: Callable[[str], None] = lambda _: None
+    moving: MovingReference | None = None
+    on_pairs: Callable[[int, Sequence[int], dict[str, list[float]]], None] = lambda *_: None
+
+    def __post_init__(self) -> None:
+        self.micro_batch_tokens = self.config.engine.micro_batch_tokens
+
+    @property
+    def total_steps(self) -> int:
+        """Optimizer steps of the whole run."""
+        return total_steps(self.config.train, len(self.pairs))
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A step's micro-batches: which pairs, and their tensors."""
+
+    step: int
+    indices: list[int]
+    parts: list[tuple[list[int], PairBatch]]
+    micro_batch_tokens: int
+    weight: float  # of each pair in the step's loss, however the step is split
+
+    @property
+    def order(self) -> list[int]:
+        """The pairs in the order of the micro-batches."""
+        return [index for indices, _ in self.parts for index in indices]
+
+
+def prepare(trainer: Trainer, step: int) -> Prepared:
+    """Return a step's micro-batches: any process at any time gets the same."""
+    count, order = len(trainer.pairs), trainer.config.train
+    indices = step_indices(step, count=count, batch=order.batch_pairs, seed=order.seed, prompts=trainer.prompts)
+    groups = [pair_group(trainer.pairs[index]) for index in indices]
+    tokens = trainer.micro_batch_tokens
+    places = split_by_tokens([group.num_packed_tokens for group in groups], tokens)
+    parts = [
+        ([indices[place] for place in part], trainer.model.collate([groups[place] for place in part]))
+        for part in places
+    ]
+    by_token = trainer.config.objective.logps == "tokens"
+    counted = sum(trainer.pairs[index].num_scored[0] for index in indices) if by_token else len(indices)
+    return Prepared(step, indices, parts, tokens, 1 / counted)
+
+
+def step_gradients(trainer: Trainer, prepared: Prepared) -> StepSums:
+    """Add up the gradients of a step; where memory does not suffice, once more in smaller micro-batches.
+
+    Raises:
+        UsageError: Not even a single pair fits into memory.
+    """
+    step = prepared.step
+    while True:
+        if prepared.micro_batch_tokens != trainer.micro_batch_tokens:  # prepared before they had to shrink
+            prepared = prepare(trainer, step)
+        try:
+            sums = _add_up(trainer, prepared)
+            break
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+        _shrink(trainer, prepared)  # outside of `except`, where the error would hold on to what is to be freed
+    batch = trainer.config.train.batch_pairs
+    if in_last_epoch(step, steps=trainer.total_steps, count=len(trainer.pairs), batch=batch):
+        trainer.trunk_cache.drop(prepared.indices)
+    return sums
+
+
+def _add_up(trainer: Trainer, prepared: Prepared) -> StepSums:
+    config, model = trainer.config.objective, trainer.model
+    whole = _step_reference(trainer, prepared)
+    facts = facts_of_step(trainer, prepared, whole)
+    sums, done = StepSums(), 0
+    for indices, batch in prepared.parts:
+        places = torch.arange(done, done + len(indices), device=model.device)
+        reference = None if whole is None else whole.select(places)
+        objective = pair_objective(config, reference, facts.select(places))
+        result = model.losses(batch, objective, trunk_output(model, batch, indices, trainer.trunk_cache))
+        with compute_in(model.precision, model.device):
+            result.total.backward()
+        losses = result.losses
+        if config.pair_weights:  # what is logged is what is minimised
+            losses = losses * (objective.weights / prepared.weight)
+        labels = None if facts.desirable is None else facts.desirable[places]
+        sums.add(losses, result.logps, reference, config=config, tokens=batch.num_tokens, desirable=labels)
+        done += len(indices)
+    return sums
+
+
+def _step_reference(trainer: Trainer, prepared: Prepared) -> PairLogps | None:
+    """The reference's log-probabilities of the step's pairs, in the order of its micro-batches."""
+    if trainer.moving is not None:
+        return trainer.moving.logps(prepared.parts, trainer.trunk_cache)
+    return stored_reference(trainer, prepared)
+
+
+def facts_of_step(trainer: Trainer, prepared: Prepared, reference: PairLogps | None) -> PairFacts:
+    """Return what is known of the step's pairs, in the order of its micro-batches."""
+    config, model, parts, order = trainer.config.objective, trainer.model, prepared.parts, prepared.order
+    facts = pair_facts(config, [trainer.pairs[index] for index in order], prepared.weight, model.device)
+    if not is_coupled(config):
+        return facts
+    return step_facts(config, model, parts, reference, trainer.trunk_cache, facts)
+
+
+def _shrink(trainer: Trainer, prepared: Prepared) -> None:
+    """Halve the micro-batches: gradients do not depend on how a step is split, so the course is the same.
+
+    Raises:
+        UsageError: Each of them is a single pair already.
+    """
+    trainer.optimizer.zero_grad(set_to_none=True)
+    release_memory()
+    largest = max(batch.num_tokens for _, batch in prepared.parts)
+    if all(len(indices) == 1 for indices, _ in prepared.parts):
+        raise UsageError(
+            f"step {prepared.step + 1}: not even one pair of {largest} tokens fits into memory",
+            fix="Lower data.max_tokens, train fewer layers (model.last_layers) or adapters (model.lora_rank).",
+        )
+    trainer.micro_batch_tokens = max(1, min(trainer.micro_batch_tokens, largest) // 2)
+    trainer.note(
+        f"Out of memory at step {prepared.step + 1}: micro-batches have at most {trainer.micro_batch_tokens} "
+        "tokens from here on. No number changes by it."
+    )
+
+
+def stored_reference(trainer: Trainer, prepared: Prepared) -> PairLogps | None:
+    """Return the kept log-probabilities of a step's pairs under the reference, in its micro-batches' order."""
+    if trainer.reference is None:
+        return None
+    return trainer.reference.select(torch.tensor(prepared.order), trainer.model.device)

@@ -1,0 +1,100 @@
+"""What a training run writes into its directory beside its logs, and what it must find there."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from penchant.config import Config
+from penchant.data.atomic import disk_errors, write_text
+from penchant.errors import DiskError, UsageError
+from penchant.models.freeze import TrainablePart
+from penchant.models.load import LoadedModel
+from penchant.models.save import save_and_merge_adapters, save_model
+from penchant.objective.loss_table import LOSSES, needs_reference
+from penchant.workflow.setup import (
+    circumstances,
+)
+
+FACTS = Path("eval", "training.json")
+
+
+def finished(run: Path) -> bool:
+    """Return whether a run came to its end: its facts are what is written last."""
+    return (run / FACTS).is_file() and (run / "model").is_dir()
+
+
+def claim(out: Path, *, resume: bool) -> None:
+    """Make the run directory.
+
+    Raises:
+        UsageError: It already holds a run, and that is not to be resumed.
+        DiskError: It cannot be made.
+    """
+    if (out / "metrics.jsonl").exists() and not resume:
+        raise UsageError(
+            "there is a run here already", where=str(out), fix="Give --resume, or choose another --out."
+        )
+    with disk_errors(out):
+        out.mkdir(parents=True, exist_ok=True)
+        (out / "eval").mkdir(exist_ok=True)
+
+
+def forget_the_end(out: Path) -> None:
+    """Let no run that begins here look finished by what an earlier one left."""
+    with disk_errors(out):
+        (out / FACTS).unlink(missing_ok=True)
+
+
+def check_space(out: Path, part: TrainablePart, *, best: bool, moving: bool) -> None:
+    """Refuse before hours are spent: the saved model, and three checkpoints of weights and two moments.
+
+    A moving reference lies in each of them too, and the best weights lie there up to four times: those that two
+    checkpoints count on, the newest, and the next.
+
+    Raises:
+        DiskError: There is less free.
+    """
+    copies = 3 * (3 + moving) + 4 * best
+    needed = 4 * part.total + 4 * copies * part.trained
+    free = shutil.disk_usage(out).free
+    if free < needed:
+        raise DiskError(
+            f"{free / 1e9:.1f} GB free, but the run needs up to {needed / 1e9:.1f} GB",
+            where=str(out),
+            fix="Free some space, or choose another --out.",
+        )
+
+
+def write_config(out: Path, config: Config, identity: dict[str, Any]) -> None:
+    """Write `config.yaml`: every value, and what else the result depends on."""
+    weights = {"policy": identity["model"]}
+    if needs_reference(config.objective):
+        weights["reference"] = identity.get("reference", identity["model"])
+    facts = {**circumstances(config.engine), "data_fingerprint": identity["data"], "weights": weights}
+    values = {**config.resolved(), "run": facts}
+    write_text(out / "config.yaml", yaml.safe_dump(values, sort_keys=False, allow_unicode=True))
+
+
+def save_trained(out: Path, loaded: LoadedModel, part: TrainablePart, *, card: str) -> None:
+    """Write `model/`, and `adapter/` where adapters were trained."""
+    if part.adapters is not None:
+        save_and_merge_adapters(part.adapters, out / "adapter")
+    save_model(loaded, out / "model", card=card)
+
+
+def model_card(config: Config, steps: int) -> str:
+    """Return the model's README.md in Markdown."""
+    names = list(config.objective.losses)
+    known = "; ".join(f"{name}: {LOSSES[name].equation} ({LOSSES[name].paper})" for name in names)
+    return (
+        "---\nlibrary_name: transformers\ntags: [penchant, preference-alignment, "
+        f"{', '.join(names)}]\n---\n\n# Aligned with Penchant\n\n"
+        f"Start: `{config.model.path}`. Objective: {known}; "
+        f"{steps} steps of {config.train.batch_pairs} pairs, "
+        f"learning rate {config.train.learning_rate:g}, seed {config.train.seed}.\n\n"
+        "Figures and limits stand in the run's report. The licence of the start model applies.\n"
+    )
