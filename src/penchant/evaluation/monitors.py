@@ -73,8 +73,8 @@ def displacement(steps: Sequence[Line]) -> Finding | None:
     return Finding(
         "displacement",
         int(recent[-1]["step"]),
-        f"chosen responses have become less probable: {share.value:.0%} of the last {_pairs(recent)} lie below the "
-        f"reference{trend}; mean chosen reward {reward:.3f}",
+        f"chosen responses have become less probable: {share.value:.0%} of the last {_pairs(recent)} lie below "
+        f"the reference{trend}; mean chosen reward {reward:.3f}",
         (
             "add a likelihood term (objective.nll_weight=0.1 to 1)",
             "take objective.loss=dpop",
