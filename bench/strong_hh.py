@@ -66,7 +66,8 @@ def main() -> None:
                 print(
                     f"seed {seed}, fold {fold}: {row['steps']} steps, margin {row['last_margin']:.4f}", flush=True
                 )
-    if len(rows_of(done)) < FOLDS * len(asked.seeds):
+    runs = [row for row in rows_of(done) if row["seed"] in asked.seeds]
+    if len(runs) < FOLDS * len(asked.seeds):
         return  # the rest is for another call
     config = load_recipe(asked.recipe, asked.sets)
     summary = {
@@ -78,7 +79,7 @@ def main() -> None:
         "pairs": len(pairs),
         "strong_pairs": len(strong),
         **circumstances(config.engine),
-        **summarised(rows_of(done)),
+        **summarised(runs),
     }
     with RESULTS.open("a", encoding="utf-8") as file:
         file.write(json.dumps(summary) + "\n")
