@@ -264,7 +264,8 @@ def test_scores_are_those_of_one_plain_forward_pass_a_sequence(folder: Path, tmp
 
 
 def test_recipes_are_listed() -> None:
-    assert penchant("recipes").stdout.split() == recipe_names()
+    found = json.loads(penchant("recipes", "--json").stdout)
+    assert [recipe["name"] for recipe in found] == recipe_names()
 
 
 def test_an_error_is_a_message_and_debug_shows_where(folder: Path, tmp_path: Path) -> None:

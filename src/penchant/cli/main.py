@@ -367,12 +367,33 @@ def make_pairs(
 
 
 @app.command()
-def recipes() -> None:
-    """List the packaged recipes."""
-    from penchant.recipes import recipe_names
+def recipes(
+    name: Annotated[str | None, typer.Argument(help="Print the YAML of this one, to read or to edit.")] = None,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """List the packaged recipes: what each is, starts from, trains and needs."""
+    from penchant.cli import recipe_commands
 
-    for name in recipe_names():
-        print(name)
+    _run(lambda: recipe_commands.recipes(name, as_json=as_json), debug)
+
+
+@app.command()
+def migrate(
+    file: Annotated[Path, typer.Argument(help="YAML for `trl dpo`, or of the alignment handbook.")],
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Recipe to write; without it, it goes to standard output.")
+    ] = None,
+    gpus: Annotated[
+        int | None,
+        typer.Option("--gpus", min=1, help="Devices that the file was written for; 1 unless it says so."),
+    ] = None,
+    debug: Debug = False,
+) -> None:
+    """Turn a TRL DPO configuration into a recipe, and list what it cannot express."""
+    from penchant.cli import recipe_commands
+
+    _run(lambda: recipe_commands.migrate(file, out, gpus), debug)
 
 
 @app.command()

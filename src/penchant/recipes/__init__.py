@@ -41,11 +41,19 @@ def read_recipe(name_or_path: str) -> tuple[Any, str]:
     """
     if name_or_path.endswith((".yaml", ".yml")) or "/" in name_or_path:
         return read_yaml(Path(name_or_path)), name_or_path
-    if name_or_path not in recipe_names():
+    where = f"recipe {name_or_path}"
+    return parse_yaml(recipe_text(name_or_path), where=where), where
+
+
+def recipe_text(name: str) -> str:
+    """Return the YAML of a packaged recipe as it stands in its file.
+
+    Raises:
+        UsageError: There is no such recipe.
+    """
+    if name not in recipe_names():
         raise UsageError(
-            f'there is no recipe "{name_or_path}".{did_you_mean(name_or_path, recipe_names())}',
+            f'there is no recipe "{name}".{did_you_mean(name, recipe_names())}',
             fix="Name a packaged recipe, or a YAML file by its path.",
         )
-    text = files("penchant.recipes").joinpath(f"{name_or_path}.yaml").read_text(encoding="utf-8")
-    where = f"recipe {name_or_path}"
-    return parse_yaml(text, where=where), where
+    return files("penchant.recipes").joinpath(f"{name}.yaml").read_text(encoding="utf-8")

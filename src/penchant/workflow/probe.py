@@ -169,7 +169,7 @@ def probe(
     def thin(depth: int, vocabulary: int) -> _Probe:
         return _thin(config, source, depth, vocabulary, device)
 
-    peak, whole_time, whole = _whole_probe(config, source, vocabulary, device, large)
+    peak, whole_time, whole = _whole_probe(config, source, vocabulary, device, _within(large, vocabulary))
     update = _update_seconds(device)
     layered = thin(deep, SMALL_VOCABULARY)
     few, many = _within(small), _within(large)
@@ -347,11 +347,11 @@ def _shortened(pair: TokenizedPair) -> TokenizedPair:
     return TokenizedPair(pair.id, half(pair.prompt_ids), half(pair.chosen_ids), half(pair.rejected_ids))
 
 
-def _within(pairs: Sequence[TokenizedPair]) -> list[TokenizedPair]:
-    """The pairs with ids of the small vocabulary."""
+def _within(pairs: Sequence[TokenizedPair], vocabulary: int = SMALL_VOCABULARY) -> list[TokenizedPair]:
+    """The pairs with ids of a small vocabulary."""
 
     def inside(ids: tuple[int, ...]) -> tuple[int, ...]:
-        return tuple(token % SMALL_VOCABULARY for token in ids)
+        return tuple(token % vocabulary for token in ids)
 
     return [
         dataclasses.replace(

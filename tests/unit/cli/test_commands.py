@@ -18,7 +18,6 @@ from penchant.cli.main import app
 from penchant.data import house_style
 from penchant.errors import DataError, PenchantError
 from penchant.evaluation.house_style import SYSTEM_PROMPT
-from penchant.recipes import recipe_names
 from penchant.workflow import demo, make_pairs
 
 
@@ -50,13 +49,6 @@ def refused(result: Result, code: int) -> str:
     assert "a defect of Penchant" not in result.stderr
     assert result.stderr.startswith("penchant: ")
     return result.stderr
-
-
-def test_recipes_are_listed() -> None:
-    result = penchant("recipes")
-    assert result.exit_code == 0
-    assert result.stdout.split() == recipe_names()
-    assert "demo" in recipe_names()
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ from penchant.errors import ModelError
 from penchant.models.freeze import choose_trainable
 from penchant.models.lora import Lora
 from penchant.workflow import plan as plan_module
+from penchant.workflow import probe as probe_module
 from penchant.workflow.grading import (
     Estimate,
     describe_grade,
@@ -130,6 +131,17 @@ def test_without_data_lengths_are_assumed_and_it_says_so(source: Path) -> None:
     plan = plan_run(config_of(source, train={"max_steps": 3}))
     assert (plan.pairs, plan.steps) == (12, 3)
     assert any("No data was given" in note for note in plan.notes)
+
+
+def test_a_vocabulary_too_large_for_the_probes_head_is_planned_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its head is probed with fewer rows, so the pairs' ids must be brought within them."""
+    monkeypatch.setattr(probe_module, "_HEAD_BYTES", 0)
+    source = save_tiny(tmp_path / "start", tiny_llama(layers=4, tied=True, vocab_size=3000))
+    plan = plan_run(config_of(source, train={"max_steps": 1}))
+    assert plan.sizes.vocabulary == 3000
+    assert plan.step.value > 0
 
 
 def test_what_does_not_fit_comes_with_remedies(source: Path, pairs: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,1 @@
+"""From TRL's configuration files to recipes; `migration` is where it begins."""
