@@ -7,8 +7,9 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from penchant.config import Config, build_config, parse_yaml, read_yaml
+from penchant.config import Config, build_config
 from penchant.errors import UsageError, did_you_mean
+from penchant.strict_yaml import parse_yaml, read_yaml
 
 
 def recipe_names() -> list[str]:

@@ -13,11 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from penchant.config import Config, build_config, read_yaml
+from penchant.config import Config, build_config
 from penchant.errors import UsageError
 from penchant.models.memory import release_memory
 from penchant.recipes.stages import Stage
 from penchant.reporting.report import write_report
+from penchant.strict_yaml import read_yaml
 from penchant.tokens.chat import ChatFormat
 from penchant.workflow.inspect import load_chat
 from penchant.workflow.reporter import Reporter

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
-from penchant.config import Config, DataConfig, EngineConfig, build_config, read_yaml
+from penchant.config import Config, DataConfig, EngineConfig, build_config
 from penchant.data.ledger import FATES, Ledger
 from penchant.data.source import load_pairs
 from penchant.errors import DataError, ModelError, UsageError
@@ -26,6 +26,7 @@ from penchant.models.capability import no_prefix_sharing_reason
 from penchant.models.load import LoadedModel
 from penchant.models.precision import Precision, choose_device, choose_precision
 from penchant.objective.pair_model import PairModel
+from penchant.strict_yaml import read_yaml
 from penchant.tokens.chat import ChatFormat, tokenize_pair
 from penchant.tokens.store import Mapped, open_store
 from penchant.tokens.unpaired import labelled_responses

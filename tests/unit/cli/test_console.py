@@ -89,3 +89,19 @@ def test_a_quiet_reporter_says_nothing(capsys: pytest.CaptureFixture[str]) -> No
     with reporter.progress("Training", 1) as advance:
         advance(1, loss=1.0)
     assert capsys.readouterr() == ("", "")
+
+
+def test_a_warning_stands_out_and_is_as_harmless(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In a log by its word, on a terminal in bold as well; markup in it is text."""
+    PlainReporter().warn("look \x1b[2J[red]here")
+    assert capsys.readouterr().err == "Warning: look \ufffd[2J[red]here\n"
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    reporter = TerminalReporter()
+    reporter._console = console.Console(file=terminal, force_terminal=True, width=80)
+    reporter.warn("look \x1b[2J[red]here")
+    said = terminal.getvalue()
+    assert "Warning: look \ufffd[2J[red]here" in said
+    assert said.startswith("\x1b[1;33m")

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from penchant.config import Config, build_config, load_config, parse_yaml, read_yaml
+from penchant.config import Config, build_config, load_config
 from penchant.errors import UsageError
+from penchant.strict_yaml import parse_yaml, read_yaml
 
 
 def parsed(text: str) -> Any:
@@ -216,3 +217,26 @@ def test_an_override_leaves_the_callers_mapping_alone() -> None:
     values = {"train": {"seed": 1}}
     assert build_config(values, ["train.seed=2", "objective.beta=0.5"]).train.seed == 2
     assert values == {"train": {"seed": 1}}
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"monitor": {"prompts": 16}}, r"monitor\.prompts is not used without monitor\.generate_every"),
+        ({"monitor": {"max_new_tokens": 16}}, "max_new_tokens is not used"),
+        (
+            {"monitor": {"displacement_stop": 0.8}, "objective": {"loss": "simpo"}},
+            r'displacement_stop is not used by objective\.loss "simpo".*those that have: dpo, ',
+        ),
+        ({"monitor": {"displacement_stop": 0.4}}, "greater than or equal to 0.5"),
+    ],
+)
+def test_a_monitor_that_would_do_nothing_is_refused(values: Any, words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        build_config(values)
+
+
+def test_what_is_not_monitored_is_not_resolved() -> None:
+    assert build_config({}).resolved()["monitor"] == {"displacement_stop": None, "generate_every": None}
+    watched = build_config({"monitor": {"generate_every": 5, "prompts": 16}}).resolved()["monitor"]
+    assert watched == {"displacement_stop": None, "generate_every": 5, "prompts": 16, "max_new_tokens": 48}

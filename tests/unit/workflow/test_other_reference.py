@@ -19,11 +19,12 @@ from tests.tiny import (
 )
 from torch.nn.functional import softplus
 
-from penchant.config import Config, read_yaml
+from penchant.config import Config
 from penchant.errors import ModelError, UsageError
 from penchant.models.digest import weights_digest
 from penchant.models.load import load_model
 from penchant.objective.score import score_pairs
+from penchant.strict_yaml import read_yaml
 from penchant.workflow.reporter import Reporter
 from penchant.workflow.setup import read_pairs, scoring_model, tokenize
 from penchant.workflow.train import train_run

@@ -13,13 +13,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from penchant.config import build_config, parse_yaml, read_yaml
+from penchant.config import build_config
 from penchant.errors import UsageError
 from penchant.recipes.trl.file import TrlFile
 from penchant.recipes.trl.keys import KEYS, OLD_KEYS, TRL_VERSION, Key
 from penchant.recipes.trl.notes import Note, Notes, shown
 from penchant.recipes.trl.objective import migrate_objective
 from penchant.recipes.trl.training import migrate_data, migrate_engine, migrate_model, migrate_training
+from penchant.strict_yaml import parse_yaml, read_yaml
 
 _DATA_SETS = {
     "Anthropic/hh-rlhf": "hh_rlhf",
