@@ -34,7 +34,7 @@ from penchant.objective.logps import PairLogps
 from penchant.objective.loss_table import uses_means
 from penchant.objective.score import score_pairs
 from penchant.recipes import load_recipe
-from penchant.types import PreferencePair, TokenizedPair
+from penchant.types import LedgerEntry, PreferencePair
 from penchant.workflow.reporter import Reporter
 from penchant.workflow.setup import circumstances, scoring_model, tokenize
 from penchant.workflow.train import train_run
@@ -94,7 +94,10 @@ def read(paths: Sequence[Path]) -> tuple[list[PreferencePair], set[str]]:
         found, _ = load_pairs(path)
         pairs |= {f"{path.name} {pair.id}": pair for pair in found if not (pair.chosen_lead or pair.rejected_lead)}
     strong = {name for name, pair in pairs.items() if judge_strength(pair, rules, tagger).keep}
-    named = [PreferencePair(name, pair.prompt, pair.chosen, pair.rejected) for name, pair in pairs.items()]
+    named = [
+        PreferencePair(name, pair.prompt, pair.chosen, pair.rejected, line=line)
+        for line, (name, pair) in enumerate(pairs.items())
+    ]
     return named, strong
 
 
@@ -156,7 +159,8 @@ def scored(config: Config, path: str, pairs: Sequence[PreferencePair], kept: Pat
     if kept is not None and kept.exists():
         return json.loads(kept.read_text(encoding="utf-8"))
     loaded = load_model(path)
-    tokenized: Sequence[TokenizedPair] = tokenize(pairs, Ledger(), loaded.chat, config.data)
+    ledger = Ledger(LedgerEntry(pair.source, pair.line, pair.id, "kept") for pair in pairs)
+    tokenized = tokenize(pairs, ledger, loaded.chat, config.data)
     model = scoring_model(
         loaded, config.engine, max_tokens=config.data.max_tokens, trunk_layers=0, reporter=Reporter()
     )

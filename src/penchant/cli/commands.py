@@ -292,6 +292,7 @@ def plan(
     recipe: str,
     data: Path | None,
     out: Path | None,
+    sft_data: Path | None,
     sets: Sequence[str],
     *,
     limit: int | None,
@@ -299,31 +300,44 @@ def plan(
     as_json: bool,
 ) -> None:
     """Run `penchant plan`."""
-    from dataclasses import asdict
-
     from rich.console import Console
 
-    from penchant.cli.plan_view import show_plan
+    from penchant.cli.plan_view import plain_plan, show_plan, show_staged_plan
+    from penchant.errors import UsageError
     from penchant.recipes import load_recipe
+    from penchant.recipes.stages import has_stages, load_stages
     from penchant.workflow.plan import Plan
+    from penchant.workflow.plan_stages import StagedPlan, plan_stages
 
-    config = load_recipe(recipe, sets)
+    staged = has_stages(recipe)
+    stages, config = (load_stages(recipe, sets), None) if staged else ([], load_recipe(recipe, sets))
+    if not staged and sft_data is not None:
+        raise UsageError("--sft-data is not used: the recipe has no stages", where=recipe)
 
-    def work(reporter: Reporter, stopper: Stopper) -> Plan:
+    def work(reporter: Reporter, stopper: Stopper) -> Plan | StagedPlan:
         from penchant.workflow.plan import plan_run
 
-        return plan_run(config, data=data, out=out, limit=limit, reporter=reporter, stopper=stopper)
+        given: Any = {"data": data, "out": out, "limit": limit, "reporter": reporter, "stopper": stopper}
+        if config is None:
+            return plan_stages(stages, sft_data=sft_data, **given)
+        return plan_run(config, **given)
 
     found = _working(work, quiet=quiet)
     if as_json:
-        estimates = {name: asdict(estimate) for name, estimate in found.estimates.items()}
-        print(json.dumps({**estimates, **found.facts()}))
+        print(json.dumps(plain_plan(found)))
         return
-    show_plan(found, Console(soft_wrap=False))
-    options = "".join(f" --set {shlex.quote(one)}" for one in sets) + (f" --limit {limit}" if limit else "")
+    console = Console(soft_wrap=False)
+    options = f" --sft-data {sft_data}" if sft_data else ""
+    options += "".join(f" --set {shlex.quote(one)}" for one in sets) + (f" --limit {limit}" if limit else "")
+    if isinstance(found, StagedPlan):
+        show_staged_plan(found, console)
+        verb, written = "align", f"plan.json in each stage's folder of {out}"
+    else:
+        show_plan(found, console)
+        verb, written = "sft" if config and config.objective.loss == "sft" else "train", f"{out}/plan.json"
     _next(
-        *([f"Plan     {out / 'plan.json'} (the run will grade it)"] if out else []),
-        f"Next     penchant train {recipe} --data {data or 'PAIRS.jsonl'} --out {out or 'runs/mine'}{options}",
+        *([f"Plan     {written} (the run will grade it)"] if out else []),
+        f"Next     penchant {verb} {recipe} --data {data or 'PAIRS.jsonl'} --out {out or 'runs/mine'}{options}",
     )
 
 
@@ -340,6 +354,7 @@ def evaluate(
     as_json: bool,
 ) -> None:
     """Run `penchant eval`."""
+    from penchant.cli.likelihood_view import describe_likelihood
     from penchant.errors import UsageError
 
     if data is None and not house_style:
@@ -369,6 +384,8 @@ def evaluate(
         print(json.dumps(figures))
         return
     print()
+    if told := describe_likelihood(figures):
+        print(told)
     _print_preference(figures)
     if house_style:
         print(

@@ -242,6 +242,9 @@ def plan(
     out: Annotated[
         Path | None, typer.Option("--out", help="What is to be the run directory; the run will grade the plan.")
     ] = None,
+    sft_data: Annotated[
+        Path | None, typer.Option("--sft-data", help="For a recipe of stages: what its sft stages train on.")
+    ] = None,
     sets: Sets = None,
     limit: Limit = None,
     quiet: Quiet = False,
@@ -251,7 +254,10 @@ def plan(
     """Predict memory, seconds a step and total time of a training run, in a few seconds."""
     from penchant.cli import commands
 
-    _run(lambda: commands.plan(recipe, data, out, sets or [], limit=limit, quiet=quiet, as_json=as_json), debug)
+    _run(
+        lambda: commands.plan(recipe, data, out, sft_data, sets or [], limit=limit, quiet=quiet, as_json=as_json),
+        debug,
+    )
 
 
 @app.command("eval")

@@ -3,7 +3,7 @@
 Which one to use:
 
     a fraction of independent trials             wilson
-    a mean over rows that come in clusters       cluster_bootstrap
+    a mean over rows that come in clusters       cluster_bootstrap (with weights: a mean over their tokens)
     the same rows measured twice, any values     paired_bootstrap_difference
     the same rows right or wrong twice           mcnemar_exact
 
@@ -73,6 +73,7 @@ def cluster_bootstrap(
     values: Sequence[float] | NDArray[np.floating],
     clusters: Sequence[Hashable],
     *,
+    weights: Sequence[float] | NDArray[np.floating] | None = None,
     seed: int = 0,
     resamples: int = 2000,
     confidence: float = 0.95,
@@ -80,8 +81,9 @@ def cluster_bootstrap(
     """Return the mean of rows that come in clusters, with a percentile bootstrap interval.
 
     Whole clusters are drawn with replacement, as many as there are; each draw's figure is the sum of its rows
-    over the number of its rows. Rows of one cluster (answers to one question) may thus depend on each other
-    in any way. The interval is widened, if need be, to contain the mean of the rows themselves.
+    over the number of its rows, or of weighted rows over their weight. Rows of one cluster (answers to one
+    question) may thus depend on each other in any way. The interval is widened, if need be, to contain the mean of
+    the rows themselves.
 
     With fewer than some 20 clusters it is too narrow. When every cluster has the same mean it has no width,
     which says that the spread cannot be seen, not that there is none: for a fraction at 0 or 1 use `wilson`,
@@ -90,6 +92,7 @@ def cluster_bootstrap(
     Args:
         values: One finite number a row, in any unit.
         clusters: What each row belongs to; rows with equal labels are resampled together.
+        weights: How much each row counts, above 0, such as its tokens; None = all alike.
         seed: Same rows, same seed: same interval.
         resamples: Number of draws.
         confidence: Coverage aimed at, strictly between 0 and 1.
@@ -105,7 +108,7 @@ def cluster_bootstrap(
         Society B 69 (2007), for resampling clusters; the percentile interval is Efron's.
     """
     rows = np.asarray(values, dtype=np.float64)
-    sums, sizes = _cluster_totals(rows, clusters)
+    sums, sizes = _cluster_totals(rows, clusters, _checked_weights(weights, rows))
     _check_confidence(confidence)
     if resamples < 1:
         raise ValueError(f"resamples must be at least 1, got {resamples}")
@@ -120,6 +123,7 @@ def paired_bootstrap_difference(
     b: Sequence[float] | NDArray[np.floating],
     clusters: Sequence[Hashable],
     *,
+    weights: Sequence[float] | NDArray[np.floating] | None = None,
     seed: int = 0,
     resamples: int = 2000,
     confidence: float = 0.95,
@@ -133,6 +137,7 @@ def paired_bootstrap_difference(
         a: One finite number a row, for example 1.0 where the policy was right and 0.0 where not.
         b: The same rows measured the other way, for example with the reference.
         clusters: What each row belongs to; rows with equal labels are resampled together.
+        weights: How much each row counts, above 0, such as its tokens; None = all alike.
         seed: Same rows, same seed: same interval.
         resamples: Number of draws.
         confidence: Coverage aimed at, strictly between 0 and 1.
@@ -146,7 +151,9 @@ def paired_bootstrap_difference(
     first, second = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
     if first.shape != second.shape:
         raise ValueError(f"a and b must measure the same rows, got shapes {first.shape} and {second.shape}")
-    return cluster_bootstrap(first - second, clusters, seed=seed, resamples=resamples, confidence=confidence)
+    return cluster_bootstrap(
+        first - second, clusters, weights=weights, seed=seed, resamples=resamples, confidence=confidence
+    )
 
 
 def mcnemar_exact(first_only: int, second_only: int) -> float:
@@ -185,10 +192,21 @@ def _check_confidence(confidence: float) -> None:
         raise ValueError(f"confidence must lie strictly between 0 and 1, got {confidence}")
 
 
+def _checked_weights(
+    weights: Sequence[float] | NDArray[np.floating] | None, rows: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    found = np.ones_like(rows) if weights is None else np.asarray(weights, dtype=np.float64)
+    if found.shape != rows.shape:
+        raise ValueError(f"every row needs a weight, got shapes {rows.shape} and {found.shape}")
+    if not (np.isfinite(found) & (found > 0)).all():
+        raise ValueError("weights must be finite and above 0")
+    return found
+
+
 def _cluster_totals(
-    rows: NDArray[np.float64], clusters: Sequence[Hashable]
-) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
-    """Return the sum and the number of rows of each cluster, in order of first appearance."""
+    rows: NDArray[np.float64], clusters: Sequence[Hashable], weights: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the weighted sum of the rows of each cluster and its weight, in order of first appearance."""
     if rows.ndim != 1 or rows.size == 0:
         raise ValueError(f"values must be a non-empty list of numbers, got shape {rows.shape}")
     if len(clusters) != rows.size:
@@ -199,13 +217,14 @@ def _cluster_totals(
     index = [number.setdefault(label, len(number)) for label in clusters]
     if len(number) < 2:
         raise ValueError("one cluster shows no spread: an interval needs at least two")
-    sums = np.zeros(len(number))
-    np.add.at(sums, index, rows)
-    return sums, np.bincount(index)
+    sums, sizes = np.zeros(len(number)), np.zeros(len(number))
+    np.add.at(sums, index, rows * weights)
+    np.add.at(sizes, index, weights)
+    return sums, sizes
 
 
 def _resampled_means(
-    sums: NDArray[np.float64], sizes: NDArray[np.intp], *, seed: int, resamples: int
+    sums: NDArray[np.float64], sizes: NDArray[np.float64], *, seed: int, resamples: int
 ) -> NDArray[np.float64]:
     """Return one ratio mean for each draw of as many clusters as there are."""
     generator = np.random.default_rng(seed)

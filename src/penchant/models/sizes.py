@@ -7,8 +7,10 @@ the same shape with a few layers, random weights and a small vocabulary.
 from __future__ import annotations
 
 import copy
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -38,6 +40,7 @@ class ModelSizes:
         embedding_trained: Whether the input embedding is trained.
         untied: Whether the head is given weights of its own.
         stored_bytes: Of a parameter in the model's files.
+        linear: Parameters of the weights of linear layers, the head and adapters left out: what 4 bits hold.
     """
 
     total: int
@@ -52,6 +55,7 @@ class ModelSizes:
     embedding_trained: bool
     untied: bool
     stored_bytes: int
+    linear: int
 
     @property
     def head(self) -> int:
@@ -74,7 +78,19 @@ def read_model_config(path: str) -> Any:
         return AutoConfig.from_pretrained(path)
     except (OSError, TypeError, ValueError) as error:
         lines = str(error).strip().splitlines() or [type(error).__name__]
-        raise ModelError(f"the model cannot be read ({lines[0][:200]})", where=path) from error
+        raise ModelError(
+            f"the model cannot be read ({lines[0][:200]})", where=path, fix=_how_to_get_it(path)
+        ) from error
+
+
+def _how_to_get_it(path: str) -> str:
+    """What to do about a configuration that cannot be read."""
+    if Path(path).exists():
+        return "A model directory holds config.json, as transformers writes it."
+    fix = f'Fetch it where there is a network (hf download {path}), or name a model directory, or "bundled".'
+    if os.environ.get("HF_HUB_OFFLINE") == "1":
+        fix = f"HF_HUB_OFFLINE=1 is set, so nothing is fetched. {fix}"
+    return fix
 
 
 def model_sizes(
@@ -100,6 +116,7 @@ def model_sizes(
     """
     model = random_model(config, "meta")
     embedding: Any = model.get_input_embeddings()
+    linear = sum(weight.numel() for weight in _linear_weights(model))
     part = choose_trainable(model, last_layers, lora, patterns=patterns, keep_tied=keep_tied)
     stack: Any = layers(decoder(model))
     heads = config.num_attention_heads
@@ -117,7 +134,27 @@ def model_sizes(
         embedding_trained=embedding.weight.requires_grad,
         untied=part.untied,
         stored_bytes=_BYTES.get(getattr(config, "dtype", None) or torch.float32, 4),
+        linear=linear,
     )
+
+
+def linear_widths(config: Any) -> int:
+    """Return how many numbers the linear layers of a decoder layer read and write for a token, together.
+
+    That is about what the layer keeps for its backward pass: what a linear layer reads it keeps, and what it
+    writes is mostly kept by what comes after. For a Llama of width h, inner width i, queries a and keys k it comes
+    to 7 h + 2 a + 2 k + 3 i, and 6 h + 2 a + 2 k + 4 i are kept.
+    """
+    model = random_model(thin_config(config, 1, 2), "meta")
+    return sum(sum(weight.shape) for weight in _linear_weights(model))
+
+
+def _linear_weights(model: PreTrainedModel) -> list[torch.Tensor]:
+    """Those of all linear layers but the head."""
+    top = head(model)
+    return [
+        module.weight for module in model.modules() if isinstance(module, torch.nn.Linear) and module is not top
+    ]
 
 
 def thin_config(config: Any, depth: int, vocabulary: int) -> Any:

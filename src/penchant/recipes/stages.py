@@ -36,6 +36,16 @@ class Stage:
     config: Config
 
 
+def has_stages(name_or_path: str) -> bool:
+    """Return whether a packaged recipe or a YAML file has stages.
+
+    Raises:
+        UsageError: There is no such recipe or file, or it is not YAML.
+    """
+    values, _ = read_recipe(name_or_path)
+    return isinstance(values, dict) and "stages" in values
+
+
 def load_stages(name_or_path: str, overrides: Sequence[str] = ()) -> list[Stage]:
     """Return the stages of a packaged recipe or of a YAML file, in their order, with overrides applied.
 

@@ -44,6 +44,7 @@ PAIRED = (
     ("Preference accuracy, summed log-probability", "preference_accuracy_sum", percent),
     ("Degenerate answers", "degenerate_rate", percent),
     ("Words per answer", "mean_words", plain_number),
+    ("Loss per token, held-out examples (nats)", "token_loss", plain_number),
 )
 
 
@@ -68,6 +69,8 @@ SINGLE = (
     ("Reward margin (beta x nats)", "reward_margin", plain_number),
     ("Distance from the reference (KL, nats per token)", "kl_to_reference", plain_number),
     ("Pairs whose chosen log-probability fell", "chosen_logps_fell_fraction", percent),
+    ("Change of the loss per token", "token_loss_change", plain_number),
+    ("Examples whose loss fell", "examples_better_fraction", percent),
     ("McNemar p, pass rate before against after", "mcnemar_p", plain_number),
     ("Test pairs", "test_pairs", plain_number),
     ("Test questions", "test_questions", plain_number),

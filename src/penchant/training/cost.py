@@ -18,7 +18,15 @@ from penchant.batching.pair_batch import Group, common_prefix_length
 from penchant.models.sizes import ModelSizes
 
 FP32 = 4
-MOMENTS = 2  # of AdamW
+# What optimizers keep of every trained parameter: its name and bytes. Moments of 8 bits lie in blocks of 256, each
+# with a scale in fp32.
+OPTIMIZER_STATE: dict[str, tuple[str, float]] = {
+    "adamw": ("AdamW's moments", 2 * FP32),
+    "rmsprop": ("RMSprop's mean squares", FP32),
+    "adamw_8bit": ("AdamW's moments (8 bits)", 2 * (1 + FP32 / 256)),
+}
+# A weight in 4 bits; each block of 64 has a scale of 8 bits, and 256 of these scales one in fp32.
+FOUR_BIT = 1 / 2 + 1 / 64 + FP32 / (64 * 256)
 
 
 @dataclass(frozen=True)
@@ -104,7 +112,7 @@ class UnitCosts:
         rest_step: Likewise, forward and backward.
         head_forward: Seconds a scored row, without gradient.
         head_step: Likewise, forward and backward.
-        update: Seconds a trained parameter, of AdamW and what goes with it.
+        update: Seconds a trained parameter, of the optimizer and what goes with it.
         layer_saved: Bytes that a layer keeps, by tokens.
         rest_saved: Bytes that the rest keeps, by tokens.
         working: Bytes beside all that is accounted for by name, by tokens: libraries, code, buffers, what the
@@ -133,16 +141,33 @@ class Shape:
         sizes: Of the model.
         trunk: Whether the frozen layers run apart from the others, and once, see `penchant.objective.pair_model`.
         block_rows: Rows of the head's scores that exist at a time.
+        optimizer: One of `OPTIMIZER_STATE`.
+        moving: Whether what is trained exists twice, for a reference that follows the policy.
+        four_bit: Whether the linear layers are kept in 4 bits.
     """
 
     sizes: ModelSizes
     trunk: bool
     block_rows: int
+    optimizer: str = "adamw"
+    moving: bool = False
+    four_bit: bool = False
 
     @property
     def alike(self) -> int:
         """Trained layers beside the last one, which belongs to the rest."""
         return max(0, self.sizes.layers - self.sizes.frozen_layers - 1)
+
+    @property
+    def weights(self) -> float:
+        """Bytes of all weights, an untied head's copy included."""
+        in_four_bits = self.sizes.linear if self.four_bit else 0
+        return FP32 * (self.sizes.total - in_four_bits) + FOUR_BIT * in_four_bits
+
+    @property
+    def checkpoint(self) -> float:
+        """Bytes of a checkpoint: what is trained, the optimizer's state, and a moving reference."""
+        return (FP32 * (1 + self.moving) + OPTIMIZER_STATE[self.optimizer][1]) * self.sizes.trained
 
 
 def trunk_seconds(load: Load, shape: Shape, costs: UnitCosts) -> float:
@@ -154,6 +179,23 @@ def forward_seconds(load: Load, shape: Shape, costs: UnitCosts) -> float:
     """Return the seconds of the layers above the trunk and of the head without gradient, as for the reference."""
     layers = shape.alike * costs.layer_forward * load.layer_tokens(shape.sizes)
     return layers + costs.rest_forward.at(load.tokens) + costs.head_forward * load.rows
+
+
+def other_model_seconds(load: Load, other: ModelSizes, shape: Shape, costs: UnitCosts) -> float:
+    """Return the seconds of a whole other model for a micro-batch without gradient.
+
+    The costs are those of the policy: a layer's go by its parameters, the head's by the size of its matrix.
+
+    Args:
+        load: The micro-batch.
+        other: Sizes of the other model.
+        shape: Of the policy.
+        costs: From the probe, of the policy.
+    """
+    own = shape.sizes
+    alike = (other.layers - 1) * costs.layer_forward * load.layer_tokens(other)
+    layers = (alike + costs.rest_forward.at(load.tokens)) * other.layer / own.layer
+    return layers + costs.head_forward * load.rows * other.head / own.head
 
 
 def gradient_seconds(load: Load, shape: Shape, costs: UnitCosts) -> float:
@@ -171,19 +213,40 @@ def step_parts(loads: Sequence[Load], shape: Shape, costs: UnitCosts, *, accumul
         costs: From the probe.
         accumulates: Whether a step has more than one micro-batch, so that gradients are added up.
     """
-    sizes = shape.sizes
+    sizes, (state, each) = shape.sizes, OPTIMIZER_STATE[shape.optimizer]
     buffers = (sizes.head_trained and accumulates) + sizes.embedding_trained * (1 + accumulates)
     largest = max(loads, key=lambda load: activation_bytes(load, shape, costs) + costs.working.at(load.tokens))
     return {
-        "weights": FP32 * (sizes.total - sizes.own_parameters),
+        "weights": shape.weights - FP32 * sizes.own_parameters,
         "head of its own": FP32 * sizes.own_parameters,
         "gradients": FP32 * sizes.trained,
         "gradients of a micro-batch": FP32 * sizes.head * buffers,
-        "AdamW's moments": MOMENTS * FP32 * sizes.trained,
+        state: each * sizes.trained,
+        "reference that moves": FP32 * sizes.trained * shape.moving,
         "scores": FP32 * sizes.vocabulary * min(shape.block_rows, max(load.rows for load in loads)),
         "activations": activation_bytes(largest, shape, costs),
         "libraries and working memory": costs.working.at(largest.tokens),
     }
+
+
+def scoring_bytes(loads: Sequence[Load], other: ModelSizes, shape: Shape, costs: UnitCosts) -> float:
+    """Return the most bytes that exist while another model scores the micro-batches, alone in memory.
+
+    Args:
+        loads: The micro-batches.
+        other: Sizes of the other model.
+        shape: Of the policy.
+        costs: From the probe, of the policy.
+    """
+    rows = min(shape.block_rows, max(load.rows for load in loads))
+    working = costs.working.at(max(load.tokens for load in loads))
+    return max(FP32 * other.total + FP32 * other.vocabulary * rows + working, loading_bytes(other) + working)
+
+
+def loading_bytes(sizes: ModelSizes) -> float:
+    """Return the bytes of a model's weights while they are read: a file that is not fp32 is copied into fp32."""
+    pages = 0 if sizes.stored_bytes == FP32 else sizes.stored_bytes * (sizes.total - sizes.own_parameters)
+    return FP32 * sizes.total + pages
 
 
 def activation_bytes(load: Load, shape: Shape, costs: UnitCosts) -> float:

@@ -45,8 +45,15 @@ class StageResult:
 
 
 @dataclass(frozen=True)
-class _Part:
-    """A stage with its place, its data and the path of its start."""
+class StagePart:
+    """A stage with the place of its run.
+
+    Attributes:
+        name: Of the stage.
+        config: Of its run; `model.path` is the model of the stage before.
+        data: What it trains on.
+        run: Its run directory.
+    """
 
     name: str
     config: Config
@@ -82,7 +89,7 @@ def align_run(
             configuration or other data.
     """
     reporter, stopper = reporter or Reporter(), stopper or Stopper()
-    parts = _parts(stages, data, sft_data, out)
+    parts = stage_parts(stages, data, sft_data, out)
     chat = load_chat(parts[0].config.model.path)
     _check(parts, chat, resume=resume, limit=limit)
     results: list[StageResult] = []
@@ -106,11 +113,22 @@ def align_run(
     return results
 
 
-def _parts(stages: Sequence[Stage], data: Path, sft_data: Path | None, out: Path) -> list[_Part]:
+def stage_parts(stages: Sequence[Stage], data: Path, sft_data: Path | None, out: Path) -> list[StagePart]:
+    """Return each stage with its place, its data and the path of its start.
+
+    Args:
+        stages: From `penchant.recipes.stages.load_stages`.
+        data: Preference pairs.
+        sft_data: Examples for the stages of the loss sft, in place of the chosen responses of `data`.
+        out: Where the stages' run directories go.
+
+    Raises:
+        UsageError: There is `sft_data` and no stage for it.
+    """
     imitates = [stage.config.objective.loss == "sft" for stage in stages]
     if sft_data is not None and not any(imitates):
         raise UsageError("--sft-data is not used: no stage of the recipe has the loss sft")
-    parts: list[_Part] = []
+    parts: list[StagePart] = []
     for number, (stage, imitating) in enumerate(zip(stages, imitates, strict=True), start=1):
         config = stage.config
         if parts:  # absolute, so that the same command resumes from any folder
@@ -118,11 +136,11 @@ def _parts(stages: Sequence[Stage], data: Path, sft_data: Path | None, out: Path
             start = config.model.model_copy(update={"path": path, "architecture": None, "reference": None})
             config = config.model_copy(update={"model": start})
         source = sft_data if imitating and sft_data is not None else data
-        parts.append(_Part(stage.name, config, source, out / f"{number}-{stage.name}"))
+        parts.append(StagePart(stage.name, config, source, out / f"{number}-{stage.name}"))
     return parts
 
 
-def _check(parts: Sequence[_Part], chat: ChatFormat, *, resume: bool, limit: int | None) -> None:
+def _check(parts: Sequence[StagePart], chat: ChatFormat, *, resume: bool, limit: int | None) -> None:
     """Find what would end a later stage before hours are spent on the first."""
     for part in parts:
         if not resume and (part.run / "metrics.jsonl").exists():
@@ -135,7 +153,7 @@ def _check(parts: Sequence[_Part], chat: ChatFormat, *, resume: bool, limit: int
             training_pairs(part.config, part.data, limit=limit)
 
 
-def _check_same(part: _Part, chat: ChatFormat, limit: int | None) -> None:
+def _check_same(part: StagePart, chat: ChatFormat, limit: int | None) -> None:
     """Refuse to pass over a stage that was done otherwise than it would be done now."""
     saved = read_yaml(part.run / "config.yaml")
     facts = saved.pop("run", {})
@@ -161,7 +179,7 @@ def _changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _refuse_later(later: Sequence[_Part], part: _Part) -> None:
+def _refuse_later(later: Sequence[StagePart], part: StagePart) -> None:
     for other in later:
         if (other.run / "metrics.jsonl").exists():
             raise UsageError(

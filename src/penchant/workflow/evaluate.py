@@ -1,4 +1,4 @@
-"""`penchant eval`: policy and reference side by side on held-out pairs and questions."""
+"""`penchant eval`: policy and reference side by side on held-out pairs, examples to imitate, and questions."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from typing import Any
 
 from penchant.config import Config, build_config
 from penchant.data.atomic import disk_errors, write_json, write_text
-from penchant.errors import UsageError
+from penchant.errors import DataError, UsageError
 from penchant.evaluation.divergence import divergence_figures
 from penchant.evaluation.house_style import STYLE
+from penchant.evaluation.likelihood import likelihood_figures
 from penchant.evaluation.preference import preference_figures
 from penchant.evaluation.style_figures import (
     JudgedAnswer,
@@ -39,7 +40,10 @@ from penchant.workflow.setup import (
     set_threads,
     tokenize,
 )
+from penchant.workflow.sft import training_pairs
 from penchant.workflow.stopping import Stopper, stoppable_progress
+
+_PAIRS, _EXAMPLES = _WHAT = ("pairs", "examples")
 
 
 @dataclass(frozen=True)
@@ -103,22 +107,26 @@ def evaluate(
     device = choose_device(subject.config.engine.device)
     names = {"reference": subject.reference, "policy": subject.policy}
     figures: dict[str, Any] = {**names}
-    pairs: Sequence[TokenizedPair] = []
-    logps: dict[str, PairLogps] = {}
+    sets: dict[str, Sequence[TokenizedPair]] = {}
+    logps: dict[str, dict[str, PairLogps]] = {what: {} for what in _WHAT}
     answers: dict[str, list[JudgedAnswer]] = {}
     for who, name in names.items():  # one after the other: two models at once would double the memory
         loaded = _load(subject, name, device)
         if data is not None:
-            pairs = pairs or _held_out(data, limit, loaded, subject.config, reporter)
-            logps[who] = _score(loaded, pairs, subject.config, reporter, stopper, who=who)
+            sets = sets or _held_out(data, limit, loaded, subject.config, reporter)
+            for what, rows in sets.items():
+                logps[what][who] = _score(loaded, rows, subject.config, reporter, stopper, who=who, what=what)
         if questions:
             answers[who] = answer_questions(loaded, questions, subject.config, reporter, stopper, who=who)
         del loaded
         release_memory()
-    if data is not None:
-        clusters = [pair.cluster or pair.id for pair in pairs]
-        beta = subject.config.objective.beta
-        figures |= preference_figures(logps["policy"], logps["reference"], clusters, beta=beta)
+    for what, rows in sets.items():
+        both = logps[what]["policy"], logps[what]["reference"]
+        clusters = [pair.cluster or pair.id for pair in rows]
+        if what == _EXAMPLES:
+            figures |= likelihood_figures(*both, clusters)
+        else:
+            figures |= preference_figures(*both, clusters, beta=subject.config.objective.beta)
     figures |= divergence_figures(
         _load(subject, subject.policy, device), _load(subject, subject.reference, device)
     )
@@ -168,11 +176,22 @@ def answer_questions(
 
 def _held_out(
     data: Path, limit: int | None, loaded: LoadedModel, config: Config, reporter: Reporter
-) -> Sequence[TokenizedPair]:
-    pairs, ledger = read_pairs(data, split="test", limit=limit)
-    tokenized = tokenize(pairs, ledger, loaded.chat, config.data)
-    reporter.note(f"Held-out data: {describe_ledger(ledger)}")
-    return tokenized
+) -> dict[str, Sequence[TokenizedPair]]:
+    """The held-out rows by what they are: pairs; after SFT examples to imitate, and pairs too where they are."""
+    sets: dict[str, Sequence[TokenizedPair]] = {}
+    read = {_PAIRS: lambda: read_pairs(data, split="test", limit=limit)}
+    if config.objective.loss == "sft":
+        read = {_EXAMPLES: lambda: training_pairs(config, data, split="test", limit=limit), **read}
+    for what, rows in read.items():
+        try:
+            pairs, ledger = rows()
+        except DataError:
+            if not sets:
+                raise
+            continue  # examples that are no pairs
+        sets[what] = tokenize(pairs, ledger, loaded.chat, config.data)
+        reporter.note(f"Held-out {what}: {describe_ledger(ledger)}")
+    return sets
 
 
 def _load(subject: Subject, name: str, device: str) -> LoadedModel:
@@ -187,10 +206,11 @@ def _score(
     stopper: Stopper,
     *,
     who: str,
+    what: str,
 ) -> PairLogps:
     quiet = reporter if who == "policy" else Reporter()  # what a model cannot do is said once
     model = scoring_model(loaded, config.engine, max_tokens=config.data.max_tokens, trunk_layers=0, reporter=quiet)
-    with stoppable_progress(reporter, stopper, f"Scoring held-out pairs, {who}", len(pairs)) as scored:
+    with stoppable_progress(reporter, stopper, f"Scoring held-out {what}, {who}", len(pairs)) as scored:
         return score_pairs(model, pairs, micro_batch_tokens=config.engine.micro_batch_tokens, on_pairs=scored)
 
 

@@ -23,7 +23,8 @@ import torch
 
 from penchant.batching.packing import first_epoch_chunks
 from penchant.batching.pair_batch import pair_group
-from penchant.config import Config
+from penchant.config import Config, ObjectiveConfig
+from penchant.errors import UsageError
 from penchant.models.activation_memory import bytes_kept
 from penchant.models.freeze import (
     Choice,
@@ -40,7 +41,7 @@ from penchant.models.sizes import ModelSizes, model_sizes, random_model, thin_co
 from penchant.objective.head import Head
 from penchant.objective.logps import PairLogps
 from penchant.objective.loss_table import needs_reference, pair_objective
-from penchant.objective.pair_facts import is_coupled, pair_facts, step_statistics
+from penchant.objective.pair_facts import is_coupled, pair_facts
 from penchant.objective.pair_model import PairModel
 from penchant.objective.reference import reference_logps
 from penchant.objective.trunk_cache import TrunkCache
@@ -53,7 +54,7 @@ from penchant.training.cost import (
     step_parts,
 )
 from penchant.training.loop import train
-from penchant.training.optimizer import make_optimizer
+from penchant.training.optimizer import check_optimizer, make_optimizer
 from penchant.training.step import Trainer
 from penchant.training.telemetry import peak_memory_bytes
 from penchant.types import TokenizedPair
@@ -136,10 +137,6 @@ class _Probe:
         config, zeros = self.config.objective, torch.zeros(len(pairs), device=self.model.device)
         nothing = PairLogps(zeros, zeros, zeros + 1, zeros + 1)
         facts = pair_facts(config, pairs, 1 / len(pairs), self.model.device)
-        if is_coupled(config):
-            facts = dataclasses.replace(
-                facts, statistics=step_statistics(config, nothing, nothing, zeros.expand(2, -1).T)
-            )
         objective = pair_objective(config, nothing if needs_reference(config) else None, facts)
         return bytes_kept(lambda: self.model.losses(batch, objective).total, self.model.parameters())
 
@@ -149,7 +146,8 @@ def probe(
 ) -> UnitCosts:
     """Measure what layers, head and updates of a model cost on a device.
 
-    Takes a few seconds and, on a CPU, memory for a few layers and the head.
+    Takes a few seconds and, on a CPU, memory for a few layers and the head. Weights are fp32, also where the run
+    keeps its frozen ones in 4 bits.
 
     Args:
         config: Of the run.
@@ -158,19 +156,17 @@ def probe(
         pairs: Those of the micro-batch that holds most tokens.
         device: Where the run will be.
     """
+    config = _measurable(config)
     on_cpu = device.startswith("cpu")
     large = _at_most(pairs, _CPU_TOKENS) if on_cpu else list(pairs)
     small = [_shortened(pair) for pair in large]
-    deep = 6 if not on_cpu or 6 * 16 * sizes.layer <= _LAYER_BYTES else 3
-    vocabulary = sizes.vocabulary
-    if on_cpu:
-        vocabulary = min(vocabulary, max(SMALL_VOCABULARY * 4, _HEAD_BYTES // (20 * sizes.width)))
+    deep, vocabulary = _depth(sizes, on_cpu=on_cpu), _vocabulary(sizes, on_cpu=on_cpu)
 
     def thin(depth: int, vocabulary: int) -> _Probe:
         return _thin(config, source, depth, vocabulary, device)
 
     peak, whole_time, whole = _whole_probe(config, source, vocabulary, device, _within(large, vocabulary))
-    update = _update_seconds(device)
+    update = _update_seconds(config, device)
     layered = thin(deep, SMALL_VOCABULARY)
     few, many = _within(small), _within(large)
     deep_time, deep_saved = layered.seconds(many), [layered.saved(few), layered.saved(many)]
@@ -214,9 +210,51 @@ def probe(
         spread=max(each.spread for each in (deep_time, flat_times[1], whole_time)),
     )
     load = _load(large, packed)
-    shape = Shape(whole, trunk=False, block_rows=_block_rows(vocabulary, whole.width, device))
+    block_rows = _block_rows(vocabulary, whole.width, device)
+    shape = Shape(whole, trunk=False, block_rows=block_rows, optimizer=config.train.optimizer)
     known = sum(step_parts([load], shape, found, accumulates=False).values())
     return dataclasses.replace(found, working=_working(peak - known, load, found, on_cpu=on_cpu))
+
+
+def probe_bytes(sizes: ModelSizes, device: str) -> int:
+    """Return the memory that `probe` takes for weights, gradients and moments, bytes.
+
+    Args:
+        sizes: Of the model.
+        device: Where the probe would be.
+    """
+    on_cpu = device.startswith("cpu")
+    each = 16 if sizes.trained >= sizes.layer else 4  # adapters, or nothing of a layer, are trained
+    head = 20 * sizes.width * _vocabulary(sizes, on_cpu=on_cpu)
+    return each * sizes.layer * _depth(sizes, on_cpu=on_cpu) + head
+
+
+def _depth(sizes: ModelSizes, *, on_cpu: bool) -> int:
+    """Layers of the deepest model that is measured."""
+    return 6 if not on_cpu or 6 * 16 * sizes.layer <= _LAYER_BYTES else 3
+
+
+def _vocabulary(sizes: ModelSizes, *, on_cpu: bool) -> int:
+    """Rows of the largest head that is measured."""
+    if not on_cpu:
+        return sizes.vocabulary
+    return min(sizes.vocabulary, max(SMALL_VOCABULARY * 4, _HEAD_BYTES // (20 * sizes.width)))
+
+
+def _measurable(config: Config) -> Config:
+    """What is measured of a run: steps that pass its pairs through the model once, and an optimizer that is here.
+
+    Where a loss has to look at the whole step first, DPO stands for it: the plan counts those passes by itself,
+    and what a pass costs does not depend on the loss. AdamW stands for an optimizer that is not installed.
+    """
+    changes: dict[str, Any] = {}
+    if is_coupled(config.objective):
+        changes["objective"] = ObjectiveConfig(loss="dpo")  # type: ignore[call-arg]
+    try:
+        check_optimizer(config.train)
+    except UsageError:
+        changes["train"] = config.train.model_copy(update={"optimizer": "adamw"})
+    return config.model_copy(update=changes)
 
 
 def _working(left: float, load: Load, costs: UnitCosts, *, on_cpu: bool) -> Line:
@@ -298,17 +336,17 @@ def _one_batch(config: Config, pairs: int) -> Config:
     )
 
 
-def _update_seconds(device: str) -> float:
-    """Seconds that AdamW, the norm before it and zeroing take for a parameter."""
-    parameter = torch.nn.Parameter(torch.zeros(8 << 20, device=device))
-    optimizer = torch.optim.AdamW([parameter], fused=True)
+def _update_seconds(config: Config, device: str) -> float:
+    """Seconds that the optimizer, the norm before it and zeroing take for a parameter."""
+    parameter = torch.nn.Parameter(torch.zeros(8 << 10, 1 << 10, device=device))
+    optimizer = make_optimizer(config, cast(Any, torch.nn.ParameterList([parameter])))
     seconds = []
     for _ in range(_FORWARDS):
         parameter.grad = torch.ones_like(parameter)
         started = time.perf_counter()
         float(torch.nn.utils.get_total_norm([parameter.grad]))
         optimizer.step()
-        float(parameter[0].detach())
+        float(parameter[0, 0].detach())
         seconds.append(time.perf_counter() - started)
     return median(seconds[1:]) / parameter.numel()
 

@@ -53,8 +53,50 @@ def test_json_alone_on_standard_output(folder: Path) -> None:
 
 
 def test_what_does_not_fit_is_said_and_is_no_failure(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(plan_module, "available_bytes", lambda _: 1000)
+    monkeypatch.setattr(plan_module, "available_bytes", lambda _: 10_000_000)
     result = plan(folder)
     assert result.exit_code == 0
     assert "It may not fit" in result.stdout
     assert "model.lora_rank=16" in result.stdout.replace("\n", "")
+
+
+def staged(folder: Path) -> Path:
+    recipe = yaml.safe_load((folder / "tiny.yaml").read_text(encoding="utf-8"))
+    recipe["stages"] = {"sft": {"objective": {"loss": "sft"}}, "dpo": {"objective": {"loss": "dpo"}}}
+    (folder / "two.yaml").write_text(yaml.safe_dump(recipe, sort_keys=False), encoding="utf-8")
+    return folder / "two.yaml"
+
+
+def test_a_recipe_of_stages_has_a_plan_of_each_and_a_total(folder: Path) -> None:
+    words = ["plan", staged(folder), "--data", folder / "pairs.jsonl", "--sft-data", folder / "pairs.jsonl"]
+    result = CliRunner().invoke(app, [str(word) for word in words])
+    assert result.exit_code == 0, result.output
+    for told in ("Stage 1 of 2, sft", "Stage 2 of 2, dpo", "All stages", "together", "Total time, 90% interval"):
+        assert told in result.stdout
+    said = " ".join(result.stdout.split())
+    assert said.endswith(f"--out runs/mine --sft-data {folder}/pairs.jsonl")
+    assert f"Next penchant align {folder}/two.yaml --data" in said
+    found = json.loads(CliRunner().invoke(app, ["plan", str(staged(folder)), "--json", "--quiet"]).stdout)
+    assert list(found["stages"]) == ["sft", "dpo"]
+
+
+def test_data_for_stages_is_refused_where_there_are_none(folder: Path) -> None:
+    result = plan(folder, "--sft-data", folder / "pairs.jsonl")
+    assert result.exit_code == 2
+    assert "--sft-data is not used" in result.output
+
+
+def test_validation_and_time_by_part_are_shown(folder: Path) -> None:
+    held_out = f"train.evaluate_data={folder / 'pairs.jsonl'}"
+    result = plan(folder, "--set", "train.evaluate_every=1", "--set", held_out)
+    assert result.exit_code == 0, result.output
+    assert "2 validations on 8 held-out pairs" in " ".join(result.stdout.split())
+    for words in ("Time", "validation"):
+        assert words in result.stdout
+
+
+def test_what_cannot_be_predicted_is_said(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plan_module, "available_bytes", lambda _: 1000)
+    result = plan(folder)
+    assert result.exit_code == 0
+    assert result.stdout.count("not predicted") == 3  # a step, the total, and why

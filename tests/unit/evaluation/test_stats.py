@@ -120,6 +120,9 @@ def test_a_seed_decides_the_interval() -> None:
         (lambda: cluster_bootstrap([1.0, 2.0], ["a"]), "2 values but 1 cluster label"),
         (lambda: cluster_bootstrap([1.0, math.nan], ["a", "b"]), "finite"),
         (lambda: cluster_bootstrap([1.0, 2.0], ["a", "a"]), "at least two"),
+        (lambda: cluster_bootstrap([1.0, 2.0], ["a", "b"], weights=[1.0]), "needs a weight"),
+        (lambda: cluster_bootstrap([1.0, 2.0], ["a", "b"], weights=[1.0, 0.0]), "above 0"),
+        (lambda: cluster_bootstrap([1.0, 2.0], ["a", "b"], weights=[1.0, math.inf]), "above 0"),
         (lambda: cluster_bootstrap([1.0, 2.0], ["a", "b"], resamples=0), "resamples"),
         (lambda: cluster_bootstrap([1.0, 2.0], ["a", "b"], confidence=1.5), "confidence"),
         (lambda: paired_bootstrap_difference([], [], []), "non-empty"),
@@ -174,3 +177,18 @@ def test_mcnemar_stays_positive_where_floats_end() -> None:
 def test_an_interval_cannot_be_changed() -> None:
     with pytest.raises(AttributeError):
         Interval(0.5, 0.4, 0.6).value = 1.0  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def test_a_row_of_weight_three_is_three_rows_of_its_cluster() -> None:
+    """The draws are those of the clusters, so value and interval are the same to rounding."""
+    values, weights, labels = [1.0, 4.0, 2.0, 8.0], [3, 1, 2, 1], ["a", "a", "b", "c"]
+    repeated = [value for value, count in zip(values, weights, strict=True) for _ in range(count)]
+    names = [label for label, count in zip(labels, weights, strict=True) for _ in range(count)]
+    weighted, plain = cluster_bootstrap(values, labels, weights=weights), cluster_bootstrap(repeated, names)
+    assert (weighted.value, weighted.low, weighted.high) == pytest.approx((plain.value, plain.low, plain.high))
+    assert weighted.value == pytest.approx((3 + 4 + 4 + 8) / 7)
+
+
+def test_a_paired_difference_takes_weights_too() -> None:
+    found = paired_bootstrap_difference([3.0, 1.0], [1.0, 1.0], ["a", "b"], weights=[1.0, 3.0])
+    assert (found.value, found.low, found.high) == pytest.approx((0.5, 0.0, 2.0))

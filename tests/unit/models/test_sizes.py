@@ -13,7 +13,13 @@ from penchant.errors import ModelError, UsageError
 from penchant.models.activation_memory import bytes_kept
 from penchant.models.freeze import choose_trainable, decoder, head, layers
 from penchant.models.lora import Lora
-from penchant.models.sizes import model_sizes, random_model, read_model_config, thin_config
+from penchant.models.sizes import (
+    linear_widths,
+    model_sizes,
+    random_model,
+    read_model_config,
+    thin_config,
+)
 
 # peft asks a model for an attribute that transformers has renamed
 pytestmark = pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing.*:FutureWarning")
@@ -126,3 +132,29 @@ def test_kept_bytes_count_a_tensor_once_and_no_parameter() -> None:
 
     assert bytes_kept(forward, [weight]) == 64
     assert bytes_kept(forward, []) == 96
+
+
+@pytest.mark.parametrize("lora", [None, Lora(2, 4, 0)])
+def test_linear_weights_are_counted_without_head_bias_and_adapters(lora: Lora | None) -> None:
+    """A layer of a Qwen 2: queries and output, keys and values of half the width, and three of the MLP."""
+    config = tiny_family("Qwen2", layers=3).config
+    assert model_sizes(config, None, lora).linear == 3 * (2 * 32 * 32 + 2 * 16 * 32 + 3 * 64 * 32)
+
+
+@pytest.mark.parametrize("inner", [64, 256])
+def test_a_layer_keeps_about_what_its_linear_layers_read_and_write(inner: int) -> None:
+    """Without a measurement memory is told from that; how far it is off is bounded here by a real pass."""
+    models = [tiny_llama(layers=count, intermediate_size=inner) for count in (2, 3)]
+    ids = torch.arange(200)[None]
+    kept = [bytes_kept(lambda m=model: m(ids).logits.sum(), model.parameters()) for model in models]
+    told = 4 * 200 * linear_widths(models[0].config)
+    assert told == pytest.approx(kept[1] - kept[0], rel=0.3)
+
+
+def test_a_model_that_is_not_here_is_an_error_that_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(ModelError) as caught:
+        read_model_config("nobody/nothing")
+    assert caught.value.where == "nobody/nothing"
+    assert "hf download nobody/nothing" in str(caught.value)
+    assert "HF_HUB_OFFLINE=1 is set" in str(caught.value)

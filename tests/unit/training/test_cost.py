@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import pytest
 import torch
-from tests.tiny import END, pair_model, random_groups, tiny_llama
+from tests.tiny import END, pair_model, random_groups, tiny_config, tiny_llama
 
 from penchant.batching.attention_plan import blocks
 from penchant.batching.pair_batch import Group, pack_groups, pad_groups
 from penchant.models.activation_memory import bytes_kept
 from penchant.models.freeze import choose_trainable
+from penchant.models.lora import Lora
 from penchant.models.sizes import ModelSizes, model_sizes
 from penchant.objective.head import PairObjective
+from penchant.objective.moving_reference import MovingReference
 from penchant.training.cost import (
+    OPTIMIZER_STATE,
     Line,
     Load,
     Shape,
@@ -22,10 +26,17 @@ from penchant.training.cost import (
     activation_bytes,
     forward_seconds,
     gradient_seconds,
+    loading_bytes,
     micro_batch_load,
+    other_model_seconds,
+    scoring_bytes,
     step_parts,
     trunk_seconds,
 )
+from penchant.training.optimizer import make_optimizer
+
+# peft asks a model for an attribute that transformers has renamed
+pytestmark = pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing.*:FutureWarning")
 
 FREE = UnitCosts(
     layer_forward=0.0,
@@ -145,6 +156,7 @@ def test_parts_of_a_step() -> None:
         "gradients": 4 * sizes.trained,
         "gradients of a micro-batch": 0,
         "AdamW's moments": 8 * sizes.trained,
+        "reference that moves": 0,
         "scores": 4 * sizes.vocabulary * 10,  # no more rows than a block has
         "activations": 5 * 10 + 4 * sizes.width * 30,  # fewer tokens, but more scored ones
         "libraries and working memory": 1000 + 2 * 10,
@@ -158,3 +170,79 @@ def test_a_trained_embedding_has_gradients_of_its_own_micro_batch() -> None:
         step_parts(loads, how, FREE, accumulates=more)["gradients of a micro-batch"] for more in (False, True)
     ]
     assert found == [4 * how.sizes.head, 12 * how.sizes.head]
+
+
+def test_a_model_like_the_policy_takes_as_long_as_the_policy_frozen_or_not() -> None:
+    costs = dataclasses.replace(FREE, layer_forward=1.0, rest_forward=Line(10, 1), head_forward=1000.0)
+    load, how = Load(tokens=7, looks=3, rows=4), shape(last_layers=2, layers=5)
+    whole = trunk_seconds(load, how, costs) + forward_seconds(load, how, costs)
+    assert other_model_seconds(load, how.sizes, how, costs) == pytest.approx(whole)
+
+
+def test_another_model_takes_time_by_its_own_layers_and_its_own_head() -> None:
+    costs = dataclasses.replace(FREE, layer_forward=1.0, head_forward=1000.0)
+    how = shape(layers=5)
+    load = Load(tokens=7, looks=0, rows=4)
+    wider = model_sizes(tiny_llama(layers=3, hidden_size=64, intermediate_size=128).config, None)
+    layers = 2 * 7 * wider.layer / how.sizes.layer
+    assert other_model_seconds(load, wider, how, costs) == pytest.approx(layers + 4000 * 2)
+
+
+def test_another_model_is_alone_in_memory_while_it_scores() -> None:
+    costs = dataclasses.replace(FREE, working=Line(1000, 2))
+    other, how = model_sizes(tiny_llama(layers=7).config, None), shape(last_layers=1)
+    found = scoring_bytes([Load(10, 0, 30), Load(20, 0, 4)], other, how, costs)
+    assert found == 4 * other.total + 4 * other.vocabulary * 10 + 1000 + 2 * 20
+
+
+def test_a_file_of_another_type_lies_in_memory_beside_its_copy() -> None:
+    sizes = model_sizes(tiny_llama(layers=3, tied=True).config, 1)
+    assert loading_bytes(dataclasses.replace(sizes, stored_bytes=4)) == 4 * sizes.total
+    in_the_file = sizes.total - sizes.head  # the head's copy is not
+    assert loading_bytes(dataclasses.replace(sizes, stored_bytes=2)) == 4 * sizes.total + 2 * in_the_file
+
+
+@pytest.mark.parametrize("name", ["adamw", "rmsprop"])
+def test_the_state_of_an_optimizer_is_what_it_keeps(name: str) -> None:
+    """Of every trained parameter; its counters of steps, a few bytes a tensor, left out."""
+    model = tiny_llama(layers=2)
+    config = tiny_config("none", train={"optimizer": name})
+    optimizer = make_optimizer(config, pair_model(model))
+    for parameter in model.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    optimizer.step()
+    kept = [value for state in optimizer.state.values() for value in state.values() if value.ndim]
+    parts = step_parts([Load(1, 0, 1)], whole_shape(optimizer=name), FREE, accumulates=False)
+    assert parts[OPTIMIZER_STATE[name][0]] == sum(value.nbytes for value in kept)
+
+
+def whole_shape(**how: Any) -> Shape:
+    return Shape(model_sizes(tiny_llama(layers=2).config, None), False, 10, **how)
+
+
+def test_moments_of_8_bits_are_two_bytes_and_their_scales() -> None:
+    parts = step_parts([Load(1, 0, 1)], whole_shape(optimizer="adamw_8bit"), FREE, accumulates=False)
+    trained = whole_shape().sizes.trained
+    assert parts["AdamW's moments (8 bits)"] == pytest.approx(2 * trained + 2 * 4 * trained / 256)
+    assert not {"AdamW's moments", "RMSprop's mean squares"} & parts.keys()
+
+
+def test_a_reference_that_moves_is_a_copy_of_what_is_trained() -> None:
+    model = tiny_llama(layers=3)
+    choose_trainable(model, 1)
+    moving = MovingReference(pair_model(model, trunk_layers=2), share=0.5, every=1)
+    how = Shape(model_sizes(tiny_llama(layers=3).config, 1), True, 10, moving=True)
+    copied = sum(tensor.nbytes for tensor in moving.state().values())
+    parts = step_parts([Load(1, 0, 1)], how, FREE, accumulates=False)
+    assert parts["reference that moves"] == copied > 0
+    still = dataclasses.replace(how, moving=False)
+    assert how.checkpoint - still.checkpoint == copied
+    assert still.checkpoint == 3 * copied  # itself and two moments
+
+
+def test_weights_in_4_bits_are_those_of_linear_layers_below_the_head() -> None:
+    sizes = model_sizes(tiny_llama(layers=2).config, None, Lora(2, 4, 0))
+    full, packed = (Shape(sizes, False, 10, four_bit=four_bit).weights for four_bit in (False, True))
+    assert full == 4 * sizes.total
+    # two in a byte, a byte of scale for 64, and four bytes of scale for 64 x 256
+    assert packed == pytest.approx(4 * (sizes.total - sizes.linear) + sizes.linear * (0.5 + 1 / 64 + 4 / 16384))

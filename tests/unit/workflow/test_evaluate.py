@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
-from tests.tiny import pair_rows, save_tiny, tiny_config, tiny_llama, write_rows
+from tests.tiny import pair_rows, plain_token_logps, save_tiny, tiny_config, tiny_llama, write_rows
 
-from penchant.errors import Stopped, UsageError
+from penchant.batching.pair_batch import Group
+from penchant.errors import DataError, Stopped, UsageError
 from penchant.evaluation.house_style import PASS
+from penchant.models.load import load_model
 from penchant.workflow.evaluate import Subject, evaluate, subject_of, write_evaluation
 from penchant.workflow.make_pairs import Question
+from penchant.workflow.setup import tokenize
+from penchant.workflow.sft import training_pairs
 from penchant.workflow.stopping import Stopper
 
 QUESTIONS = [Question(f"q-{index}", f"Why do cats purr {index} times?") for index in range(3)]
@@ -79,6 +84,57 @@ def test_without_questions_there_is_no_style_and_without_data_no_preference(fold
     assert len(rows) == 1
     assert "preference_accuracy_policy" not in figures
     assert "kl_to_reference" in figures
+
+
+def sft_subject(folder: Path, policy: str, **sections: Any) -> Subject:
+    config = tiny_config(folder / "one", objective={"loss": "sft"}, **sections)
+    return Subject(str(folder / policy), str(folder / "one"), config, None)
+
+
+def chat_rows() -> list[dict[str, Any]]:
+    """Two answers a row, each of which a run may train on."""
+    texts = [("user", "say it"), ("assistant", "sun"), ("user", "and again"), ("assistant", "sun shines")]
+    return [
+        {"id": f"talk-{i}", "messages": [{"role": role, "content": f"{text} {i}"} for role, text in texts]}
+        for i in range(5)
+    ]
+
+
+def test_after_sft_the_loss_of_examples_is_that_of_the_plain_model(folder: Path, tmp_path: Path) -> None:
+    """Of chat data there is nothing else to judge by; the twin is transformers' own forward, row by row."""
+    file = write_rows(tmp_path / "chat.jsonl", chat_rows())
+    subject = sft_subject(folder, "other", data={"loss_turns": "all_assistant"})
+    figures, _ = evaluate(subject, data=file)
+    assert "preference_accuracy_policy" not in figures
+    assert figures["test_examples"] == 5
+    pairs, ledger = training_pairs(subject.config, file, split="test")
+    model = load_model(str(folder / "other"))
+    losses: list[float] = []
+    for example in tokenize(pairs, ledger, model.chat, subject.config.data):
+        group = Group(example.prompt_ids, (example.chosen_ids,))
+        every = (-plain_token_logps(model.model, [group])).tolist()
+        mask = example.chosen_scored or (True,) * len(every)
+        losses += [loss for loss, scored in zip(every, mask, strict=True) if scored]
+    assert figures["test_example_tokens"] == len(losses)
+    assert figures["token_loss_policy"] == pytest.approx(sum(losses) / len(losses), rel=1e-5)
+    low, high = figures["token_loss_change_interval"]
+    assert low <= figures["token_loss_change"] <= high
+
+
+def test_after_sft_pairs_are_judged_as_pairs_too(folder: Path) -> None:
+    figures, _ = evaluate(sft_subject(folder, "one"), data=folder / "data")
+    assert (figures["test_examples"], figures["test_pairs"], figures["test_example_clusters"]) == (12, 12, 6)
+    assert (figures["token_loss_change"], figures["token_loss_change_interval"]) == (0, [0, 0])
+    assert figures["examples_better_fraction"] == 0
+    assert figures["reward_ties"] == 12
+    pairs_alone, _ = evaluate(subject(folder, "one", "one"), data=folder / "data")
+    assert "token_loss_policy" not in pairs_alone
+
+
+def test_after_sft_a_file_that_is_neither_is_an_error(folder: Path, tmp_path: Path) -> None:
+    file = write_rows(tmp_path / "other.jsonl", [{"name": "nothing"}])
+    with pytest.raises(DataError):
+        evaluate(sft_subject(folder, "one"), data=file)
 
 
 def test_a_stop_ends_an_evaluation(folder: Path) -> None:

@@ -13,6 +13,7 @@ from penchant.config import Config
 from penchant.errors import ModelError
 from penchant.models.freeze import choose_trainable
 from penchant.models.lora import Lora
+from penchant.models.sizes import model_sizes, read_model_config
 from penchant.workflow import plan as plan_module
 from penchant.workflow import probe as probe_module
 from penchant.workflow.grading import (
@@ -94,7 +95,7 @@ def test_micro_batches_are_those_that_training_forms(tmp_path: Path, source: Pat
     config = config_of(source, train={"epochs": 1.0})
     plan_run(config, data=pairs)
     seen: list[list[int]] = []
-    make = plan_module._work
+    make = plan_module.work_of
 
     def spied(*given: Any, **named: Any) -> Any:
         work = make(*given, **named)
@@ -102,7 +103,7 @@ def test_micro_batches_are_those_that_training_forms(tmp_path: Path, source: Pat
         return work
 
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(plan_module, "_work", spied)
+        patched.setattr(plan_module, "work_of", spied)
         plan = plan_run(config, data=pairs)
     train_run(config, pairs, tmp_path / "run")
     text = (tmp_path / "run" / "metrics.jsonl").read_text(encoding="utf-8")
@@ -117,7 +118,12 @@ def test_intervals_are_in_order_and_hold_what_is_expected(source: Path, pairs: P
     plan = plan_run(config_of(source), data=pairs)
     for estimate in plan.estimates.values():
         assert 0 < estimate.low < estimate.value < estimate.high
-    assert plan.total.value > plan.steps * plan.step.value
+    assert plan.total is not None
+    assert plan.step is not None
+    assert plan.total.value == pytest.approx(sum(plan.times.values()))
+    assert plan.times["steps"] == pytest.approx(plan.steps * plan.step.value)
+    assert all(plan.times[name] > 0 for name in ("reading", "before the first step", "files"))
+    assert plan.times["validation"] == 0
 
 
 def test_more_epochs_take_more_steps_of_the_same_length(source: Path, pairs: Path) -> None:
@@ -145,9 +151,10 @@ def test_a_vocabulary_too_large_for_the_probes_head_is_planned_too(
 
 
 def test_what_does_not_fit_comes_with_remedies(source: Path, pairs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(plan_module, "available_bytes", lambda _: 1000)
+    monkeypatch.setattr(plan_module, "available_bytes", lambda _: 10_000_000)
     plan = plan_run(config_of(source, engine={"micro_batch_tokens": 4096}), data=pairs)
     assert not plan.fits
+    assert plan.step is not None
     told = " ".join(plan.notes)
     for remedy in ("engine.micro_batch_tokens=2048", "model.lora_rank=16", "model.last_layers=1"):
         assert remedy in told
@@ -204,3 +211,27 @@ def test_a_plan_of_something_else_is_not_graded(tmp_path: Path, source: Path) ->
 def test_the_first_step_warms_up() -> None:
     assert steady_seconds([{"seconds": 9.0}, {"seconds": 1.0}, {"seconds": 2.0}]) == 1.5
     assert steady_seconds([{"seconds": 9.0}]) == 9.0
+
+
+def test_another_reference_is_planned(source: Path, pairs: Path, tmp_path: Path) -> None:
+    """Alone in memory before the policy, and scored once; a larger one than the policy decides the peak."""
+    large = save_tiny(tmp_path / "large", tiny_llama(layers=3, hidden_size=512, intermediate_size=4096))
+    alone = plan_run(config_of(source), data=pairs)
+    both = plan_run(config_of(source, model={"last_layers": 2, "reference": str(large)}), data=pairs)
+    weights = 4 * model_sizes(read_model_config(str(large)), None).total
+    assert "scoring the reference" not in alone.stages
+    assert both.memory.value == both.stages["scoring the reference"] > weights > both.parts["weights"]
+    assert both.parts["weights"] == alone.parts["weights"]
+
+
+def test_a_plan_of_a_run_that_validates_and_moves_its_reference(source: Path, pairs: Path) -> None:
+    config = config_of(
+        source,
+        objective={"reference_every": 2},
+        train={"evaluate_every": 2, "evaluate_data": str(pairs), "evaluate_pairs": 4, "optimizer": "rmsprop"},
+    )
+    plan = plan_run(config, data=pairs)
+    assert (plan.held_out_pairs, plan.validations) == (4, 3)
+    assert plan.times["validation"] > 0
+    trained = 4 * plan.sizes.trained
+    assert (plan.parts["reference that moves"], plan.parts["RMSprop's mean squares"]) == (trained, trained)
