@@ -143,6 +143,7 @@ class Shape:
         block_rows: Rows of the head's scores that exist at a time.
         optimizer: One of `OPTIMIZER_STATE`.
         moving: Whether what is trained exists twice, for a reference that follows the policy.
+        watched: Whether it exists once more as it began, to compare the policy's answers with.
         four_bit: Whether the linear layers are kept in 4 bits.
     """
 
@@ -152,6 +153,7 @@ class Shape:
     optimizer: str = "adamw"
     moving: bool = False
     four_bit: bool = False
+    watched: bool = False
 
     @property
     def alike(self) -> int:
@@ -223,6 +225,7 @@ def step_parts(loads: Sequence[Load], shape: Shape, costs: UnitCosts, *, accumul
         "gradients of a micro-batch": FP32 * sizes.head * buffers,
         state: each * sizes.trained,
         "reference that moves": FP32 * sizes.trained * shape.moving,
+        "start, to compare answers with": FP32 * sizes.trained * shape.watched,
         "scores": FP32 * sizes.vocabulary * min(shape.block_rows, max(load.rows for load in loads)),
         "activations": activation_bytes(largest, shape, costs),
         "libraries and working memory": costs.working.at(largest.tokens),

@@ -208,7 +208,8 @@ def plan_run(
         machine=describe_machine(device),
         notes=(),
     )
-    notes = [*_caveats(config, start, examples, sizes, available, device), *_remedies(plan, config, packed=packed)]
+    caveats = _caveats(config, start, examples, work, sizes, available, device)
+    notes = [*caveats, *_remedies(plan, config, packed=packed)]
     plan = dataclasses.replace(plan, notes=tuple(notes))
     if out is not None:
         write_prediction(out, config, plan.estimates, plan.facts())
@@ -240,11 +241,12 @@ def _shape(config: Config, sizes: ModelSizes, device: str, *, packed: bool) -> S
         optimizer=config.train.optimizer,
         moving=config.objective.reference_every is not None,
         four_bit=config.model.load_in_4bit,
+        watched=config.monitor.generate_every is not None,
     )
 
 
 def _caveats(
-    config: Config, start: Start, examples: Examples, sizes: ModelSizes, available: int, device: str
+    config: Config, start: Start, examples: Examples, work: Work, sizes: ModelSizes, available: int, device: str
 ) -> list[str]:
     """What is assumed, what is missing for the run, and what could not be predicted."""
     notes = list(examples.notes)
@@ -258,6 +260,11 @@ def _caveats(
         )
     if config.train.early_stop is not None:
         notes.append("A run that stops early (train.early_stop) is shorter than this.")
+    if config.monitor.generate_every is not None:
+        times = 1 + math.ceil(work.steps / config.monitor.generate_every)
+        notes.append(
+            f"Time does not count the policy's answers on the way: {times} times {config.monitor.prompts}."
+        )
     if config.model.load_in_4bit:
         notes.append("Time is measured with weights in fp32; those in 4 bits are unpacked in every pass beside.")
         if importlib.util.find_spec("bitsandbytes") is None:
@@ -290,7 +297,7 @@ def _remedies(plan: Plan, config: Config, *, packed: bool) -> list[str]:
         notes.append(
             f"It may not fit. Fewer layers: --set model.last_layers={(config.model.last_layers or 2) // 2}"
         )
-    if "activation_checkpointing" in type(config.engine).model_fields:
+    if config.engine.activation_checkpointing is not True:
         notes.append("It may not fit. Compute activations twice: --set engine.activation_checkpointing=true")
     return notes
 

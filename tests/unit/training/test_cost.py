@@ -16,6 +16,7 @@ from penchant.models.freeze import choose_trainable
 from penchant.models.lora import Lora
 from penchant.models.sizes import ModelSizes, model_sizes
 from penchant.objective.head import PairObjective
+from penchant.objective.kept_weights import KeptWeights
 from penchant.objective.moving_reference import MovingReference
 from penchant.training.cost import (
     OPTIMIZER_STATE,
@@ -238,6 +239,16 @@ def test_a_reference_that_moves_is_a_copy_of_what_is_trained() -> None:
     still = dataclasses.replace(how, moving=False)
     assert how.checkpoint - still.checkpoint == copied
     assert still.checkpoint == 3 * copied  # itself and two moments
+
+
+def test_the_start_that_answers_are_compared_with_is_one_more_copy() -> None:
+    model = tiny_llama(layers=3)
+    choose_trainable(model, 1)
+    kept = KeptWeights(pair_model(model, trunk_layers=2))
+    how = Shape(model_sizes(tiny_llama(layers=3).config, 1), True, 10, watched=True)
+    parts = step_parts([Load(1, 0, 1)], how, FREE, accumulates=False)
+    assert parts["start, to compare answers with"] == sum(t.nbytes for t in kept.tensors.values()) > 0
+    assert how.checkpoint == dataclasses.replace(how, watched=False).checkpoint
 
 
 def test_weights_in_4_bits_are_those_of_linear_layers_below_the_head() -> None:
