@@ -27,6 +27,7 @@ from penchant.objective.loss_table import needs_reference
 from penchant.objective.pair_model import PairModel
 from penchant.objective.trunk_cache import TrunkCache
 from penchant.training.loop import train
+from penchant.training.step import Trainer
 from penchant.types import TokenizedPair
 
 LAYERS, WIDTH = 2, 16
