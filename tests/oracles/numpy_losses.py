@@ -422,8 +422,8 @@ def wpo_weights(token_logps: Sequence[ArrayLike], log_square_sums: Sequence[Arra
 
     arXiv:2406.11827 eq. 2 with "sampled alignment": the policy's probability of each token against what a token
     drawn from the policy has on average. A pair's loss is multiplied by the product of its two responses' weights;
-    both are constants to the derivative. May exceed 1; the authors and open-instruct cut the *product* at 1, which eq. 2
-    does not.
+    both are constants to the derivative. May exceed 1; the authors and open-instruct cut the *product* at 1,
+    which eq. 2 does not.
 
     Args:
         token_logps: one array for each response, shape (tokens,): the policy's log p of the tokens, nats.
