@@ -24,6 +24,7 @@ _RECENT = 0.25  # of the steps so far: what the policy does now
 _LATER = 0.5  # of the steps so far: what training came to, warm-up left behind
 _LEAST_MARGIN = 0.01  # reward: the loss of a pair has then fallen by some 0.005
 _ZERO_GRADIENT = 1e-6  # of the norm that the run began with
+_ONE_SIDED = 0.9  # of the labels go with length: the few others cannot tell what was learnt
 _LENGTH_SHIFT = 0.5  # answers half as long again, or half as long
 _REPETITION_RISE = 0.1  # of the four-grams of an answer
 _KL_PER_TOKEN = 0.5  # nats: most of what a small model's own uncertainty about its next token comes to
@@ -128,11 +129,12 @@ def no_improvement(steps: Sequence[Line]) -> Finding | None:
 
 
 def length_only(steps: Sequence[Line], pairs: Sequence[Line]) -> Finding | None:
-    """Return a finding when the margins follow the length of the responses rather than the labels.
+    """Return a finding when the margins follow the length of the responses, or cannot be told from that.
 
     Most preference data prefers the longer response, or the shorter. Among the pairs whose label says otherwise a
     policy that learnt nothing is right half of the time; one that learnt only the length is wrong. Seen when it
-    is right on fewer than one half of those with 95 % confidence, and on more than one half of all.
+    is right on fewer than one half of those with 95 % confidence, and on more than one half of all; or when more
+    than nine labels in ten go with the length, and the policy is not surely right more often than that.
 
     Source of the baseline: Singhal et al. 2023 (arXiv:2310.03716).
 
@@ -148,25 +150,32 @@ def length_only(steps: Sequence[Line], pairs: Sequence[Line]) -> Finding | None:
     if len(uneven) < _LEAST_PAIRS:
         return None
     longer_chosen = sum(longer > 0 for _, longer in uneven) / len(uneven)
-    sign = 1 if longer_chosen >= 0.5 else -1
+    sign, what = (1, "longer") if longer_chosen >= 0.5 else (-1, "shorter")
+    baseline = max(longer_chosen, 1 - longer_chosen)
     against = [margin for margin, longer in uneven if longer * sign < 0]
-    if len(against) < _LEAST_PAIRS // 4:
+    overall = wilson(sum(_win(margin) for margin, _ in rows), len(rows))
+    minority = wilson(sum(map(_win, against)), len(against)) if len(against) >= _LEAST_PAIRS // 4 else None
+    summary = f"accuracy is {overall.value:.1%}, and choosing the {what} response gives {baseline:.1%}"
+    if overall.low <= 0.5:
         return None
-    overall = wilson(sum(map(_win, (margin for margin, _ in rows))), len(rows))
-    minority = wilson(sum(map(_win, against)), len(against))
-    if minority.high >= 0.5 or overall.low <= 0.5:
+    if minority is not None and minority.high < 0.5:
+        summary = f"{summary}; on the {len(against)} pairs where that is wrong it is {minority.value:.1%}"
+    elif baseline < _ONE_SIDED or overall.low > baseline:
         return None
-    baseline, what = max(longer_chosen, 1 - longer_chosen), "longer" if sign > 0 else "shorter"
     return Finding(
         "length",
         int(steps[-1]["step"]),
-        f"margins follow length: accuracy is {overall.value:.1%}, choosing the {what} response gives "
-        f"{baseline:.1%}, and on the {len(against)} pairs where that is wrong it is {minority.value:.1%}",
+        f"margins follow length, as far as these pairs can tell: {summary}",
         (
+            "look at pairs where the length says otherwise: `penchant eval` on data that was not filtered",
             "count tokens out: objective.logps=mean, objective.loss=simpo or objective.ld_alpha=0.5",
             "balance the lengths in the data (`penchant prepare --strong` has strength.max_length_ratio)",
         ),
-        {"accuracy": overall.value, "length_baseline": baseline, "against_length": minority.value},
+        {
+            "accuracy": overall.value,
+            "length_baseline": baseline,
+            "against_length": None if minority is None else minority.value,
+        },
     )
 
 

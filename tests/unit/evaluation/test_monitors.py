@@ -178,6 +178,22 @@ def test_margins_that_follow_the_labels_are_not() -> None:
     assert length_only(steps(40, learning), pair_lines(by_length=False)) is None
 
 
+@pytest.mark.parametrize(("right", "found"), [(0.97, True), (0.7, True), (0.5, False)])
+def test_labels_that_nearly_all_go_with_length_cannot_tell(right: float, found: bool) -> None:
+    """Unless nothing was learnt at all, which is another finding."""
+    coin, lines = random.Random(0), []
+    for step in range(1, 41):
+        margins = [0.1 if coin.random() < right else -0.1 for _ in range(8)]
+        shorter = step % 8 == 0  # one pair in 64
+        lengths = {"chosen_tokens": [30] * 7 + [5 if shorter else 30], "rejected_tokens": [10] * 8}
+        lines.append({"step": step, "chosen_log_ratio": margins, "rejected_log_ratio": [0.0] * 8, **lengths})
+    finding = length_only(steps(40, learning), lines)
+    assert (finding is not None) == found
+    if finding is not None:
+        assert finding.figures["against_length"] is None
+        assert "choosing the longer response gives 98." in finding.summary
+
+
 def test_too_few_pairs_say_nothing_of_length() -> None:
     assert length_only(steps(10, learning), pair_lines(by_length=True, count=10)) is None
     assert length_only([], []) is None
