@@ -136,9 +136,10 @@ def evaluate(
 
 
 def write_evaluation(run: Path, figures: dict[str, Any], rows: Sequence[dict[str, Any]]) -> None:
-    """Write `eval/summary.json` and `samples/test.jsonl` of a run, training facts included."""
+    """Write `eval/summary.json` and `samples/test.jsonl` of a run, training facts included but for findings."""
     training = run / "eval" / "training.json"
     facts = json.loads(training.read_text(encoding="utf-8")) if training.is_file() else {}
+    facts = {name: value for name, value in facts.items() if name not in ("findings", "worst_pairs")}
     write_json(run / "eval" / "summary.json", {**facts, **figures})
     if rows:
         with disk_errors(run / "samples"):

@@ -158,6 +158,7 @@ def test_parts_of_a_step() -> None:
         "gradients of a micro-batch": 0,
         "AdamW's moments": 8 * sizes.trained,
         "reference that moves": 0,
+        "start, to compare answers with": 0,
         "scores": 4 * sizes.vocabulary * 10,  # no more rows than a block has
         "activations": 5 * 10 + 4 * sizes.width * 30,  # fewer tokens, but more scored ones
         "libraries and working memory": 1000 + 2 * 10,

@@ -147,6 +147,7 @@ def test_a_vocabulary_too_large_for_the_probes_head_is_planned_too(
     source = save_tiny(tmp_path / "start", tiny_llama(layers=4, tied=True, vocab_size=3000))
     plan = plan_run(config_of(source, train={"max_steps": 1}))
     assert plan.sizes.vocabulary == 3000
+    assert plan.step is not None
     assert plan.step.value > 0
 
 
