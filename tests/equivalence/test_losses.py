@@ -59,6 +59,16 @@ MIXES: list[dict[str, Any]] = [
 CASES = [{"loss": name, **({"beta": 0.05} if name == "sppo" else {})} for name in LOSSES] + MIXES
 
 
+# One of each kind runs by default: of one pair, of a step's statistics, of single responses, without a reference.
+# Every loss takes twenty steps by default in tests/golden; every split of a step is in test_split_invariance.py.
+BY_DEFAULT = ("dpo", "bco", "kto", "sft")
+
+
+def some_of(value: Any, loss: Any) -> Any:
+    """A case that runs by default, or with the slow ones."""
+    return pytest.param(value, marks=[] if loss in BY_DEFAULT else [pytest.mark.slow])
+
+
 def name_of(case: dict[str, Any]) -> str:
     loss = case["loss"] if isinstance(case["loss"], str) else "+".join(case["loss"])
     return " ".join([loss, *(f"{key}={value}" for key, value in case.items() if key != "loss")])
@@ -111,7 +121,7 @@ def assert_same(
         assert largest_difference(one[0][name], value) <= INVARIANT, name
 
 
-@pytest.mark.parametrize("case", CASES, ids=name_of)
+@pytest.mark.parametrize("case", [some_of(case, case["loss"]) for case in CASES], ids=name_of)
 def test_a_step_does_not_depend_on_how_it_was_split(case: dict[str, Any], tmp_path: Path) -> None:
     """As 8 x 1, as about 4 x 2 and as 1 x 8, and on the padded slow twin through autograd."""
     whole = course(case, tmp_path / "whole", tokens=1 << 20)
@@ -121,7 +131,7 @@ def test_a_step_does_not_depend_on_how_it_was_split(case: dict[str, Any], tmp_pa
     assert whole[1][1]["loss"] != pytest.approx(whole[1][0]["loss"], abs=1e-7)  # something was learnt
 
 
-@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("name", [some_of(name, name) for name in LOSSES])
 def test_every_loss_trains_and_resumes_bit_for_bit(name: str, tmp_path: Path) -> None:
     """Twenty steps by `train_run`, stopped after the seventh and resumed: the bytes of a run without a stop."""
     source, data = save_tiny(tmp_path / "start"), write_rows(tmp_path / "pairs.jsonl", pair_rows(20))
@@ -135,19 +145,6 @@ def test_every_loss_trains_and_resumes_bit_for_bit(name: str, tmp_path: Path) ->
     assert step_metrics(tmp_path / "halved") == step_metrics(whole)
     for path in sorted((whole / "model").iterdir()):
         assert path.read_bytes() == (tmp_path / "halved" / "model" / path.name).read_bytes()
-
-
-@pytest.mark.parametrize("name", LOSSES)
-def test_every_loss_trains_adapters(name: str, tmp_path: Path) -> None:
-    """Twenty steps of LoRA: losses are numbers and change, the saved model is merged."""
-    source, data = save_tiny(tmp_path / "start"), write_rows(tmp_path / "pairs.jsonl", pair_rows(20))
-    config = tiny_config(
-        source, objective={"loss": name}, model={"lora_rank": 2}, train={"max_steps": 20, "epochs": 4.0}
-    )
-    lines = step_metrics(train_run(config, data, tmp_path / "run").run)
-    assert len(lines) == 20
-    assert lines[0]["grad_norm"] > 0
-    assert lines[-1]["loss"] != lines[0]["loss"]
 
 
 def test_the_cases_cover_every_option() -> None:

@@ -83,7 +83,9 @@ def test_the_likelihood_may_have_data_of_its_own(tmp_path: Path, recipe: Path, d
         align_run(dpo_alone, data, tmp_path / "other", sft_data=chats)
 
 
-@pytest.mark.parametrize("steps", [2, 4, 6])
+@pytest.mark.parametrize(
+    "steps", [pytest.param(2, marks=pytest.mark.slow), 4, pytest.param(6, marks=pytest.mark.slow)]
+)
 def test_a_stop_anywhere_resumes_to_the_same_bytes(tmp_path: Path, recipe: Path, data: Path, steps: int) -> None:
     """Within the first stage, right after it, within the second: what was finished is not done again."""
     whole = align_run(stages(recipe), data, tmp_path / "whole")

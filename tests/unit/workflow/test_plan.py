@@ -216,7 +216,7 @@ def test_the_first_step_warms_up() -> None:
 
 def test_another_reference_is_planned(source: Path, pairs: Path, tmp_path: Path) -> None:
     """Alone in memory before the policy, and scored once; a larger one than the policy decides the peak."""
-    large = save_tiny(tmp_path / "large", tiny_llama(layers=3, hidden_size=512, intermediate_size=4096))
+    large = save_tiny(tmp_path / "large", tiny_llama(layers=3, hidden_size=1024, intermediate_size=8192))
     alone = plan_run(config_of(source), data=pairs)
     both = plan_run(config_of(source, model={"last_layers": 2, "reference": str(large)}), data=pairs)
     weights = 4 * model_sizes(read_model_config(str(large)), None).total
