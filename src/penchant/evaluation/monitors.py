@@ -100,7 +100,7 @@ def no_improvement(steps: Sequence[Line]) -> Finding | None:
     later = _last(steps, _LATER)
     if len(later) < _LEAST_STEPS or _pairs(later) < _LEAST_PAIRS:
         return None
-    if "rewards/margins" not in later[-1]:
+    if not any("rewards/margins" in step for step in later):  # of SFT; KTO's steps of one label lack it too
         return _likelihood_flat(steps, later)
     margin, start = _over_steps(later, "rewards/margins"), _start(steps, "rewards/margins")
     accuracy = None

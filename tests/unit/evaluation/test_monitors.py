@@ -133,6 +133,23 @@ def test_without_a_reference_later_steps_are_compared_with_the_first() -> None:
     assert no_improvement(rising) is None
 
 
+def test_a_step_of_one_label_does_not_hide_the_others() -> None:
+    """KTO has a margin only where a step has responses of both labels, and no accuracy."""
+
+    def kto(index: int) -> dict[str, float]:
+        line = {"rewards/desirable": 0.01 * index, "rewards/margins": learning(index)["rewards/margins"]}
+        return {"rewards/desirable": line["rewards/desirable"]} if index == 39 else line
+
+    def lines(make: Callable[[int], dict[str, float]]) -> list[Line]:
+        common = {"pairs": 8, "grad_norm": 5.0, "chosen_fell_fraction": 0.0}
+        return [{**common, "step": index + 1, **make(index)} for index in range(40)]
+
+    assert no_improvement(lines(kto)) is None
+    still = no_improvement(lines(lambda index: {**kto(index), "rewards/margins": flat(index)["rewards/margins"]}))
+    assert still is not None
+    assert "accuracy" not in still.summary
+
+
 def test_sft_is_judged_by_its_loss() -> None:
     def line(index: int, slope: float) -> Line:
         return {"step": index + 1, "pairs": 8, "grad_norm": 1.0, "loss": 3.0 + slope * index + 0.01 * (index % 3)}
