@@ -3,8 +3,9 @@
     python -m bench.strong_hh RECIPE --data hh.jsonl.gz dsp.json --work WORK [--set a.b=c ...]
 
 Trains on the strong pairs of four folds, as `penchant train RECIPE` does, and judges on the fifth: on its strong
-pairs, and on all of its pairs, unfiltered. No prompt is on both sides. Each run adds a line to WORK/runs.jsonl, so
-an interruption loses one; the summary is printed as a table and written to bench/results/strong-hh.jsonl.
+pairs, and on all of its pairs, unfiltered. `--train drawn` is the control: as many pairs, drawn from all of them. No
+prompt is on both sides. Each run adds a line to WORK/runs.jsonl, so an interruption loses one; the summary is printed
+as a table and written to bench/results/strong-hh.jsonl.
 """
 
 from __future__ import annotations
@@ -51,6 +52,9 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True, help="folder for folds, runs and their figures")
     parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1, 2])
     parser.add_argument("--folds", type=int, nargs="*", default=list(range(FOLDS)), help="to do now")
+    parser.add_argument(
+        "--train", choices=("strong", "drawn"), default="strong", help="drawn: as many of all pairs"
+    )
     parser.add_argument("--set", dest="sets", action="append", default=[], metavar="A.B=C")
     asked = parser.parse_args()
     asked.work.mkdir(parents=True, exist_ok=True)
@@ -60,7 +64,8 @@ def main() -> None:
         config = load_recipe(asked.recipe, [*asked.sets, f"train.seed={seed}"])
         for fold in asked.folds:
             if not any(row["seed"] == seed and row["fold"] == fold for row in rows_of(done)):
-                row = {"seed": seed, "fold": fold, **one_run(config, pairs, strong, fold, asked.work)}
+                chosen = strong if asked.train == "strong" else drawn_from(pairs, len(strong))
+                row = {"seed": seed, "fold": fold, **one_run(config, pairs, strong, chosen, fold, asked.work)}
                 with done.open("a", encoding="utf-8") as file:
                     file.write(json.dumps(row) + "\n")
                 print(
@@ -75,6 +80,7 @@ def main() -> None:
         "command": shlex.join(
             ["python", "-m", "bench.strong_hh", asked.recipe, *[f"--set={s}" for s in asked.sets]]
         ),
+        "trained_on": asked.train,
         "seeds": asked.seeds,
         "pairs": len(pairs),
         "strong_pairs": len(strong),
@@ -101,6 +107,11 @@ def read(paths: Sequence[Path]) -> tuple[list[PreferencePair], set[str]]:
     return named, strong
 
 
+def drawn_from(pairs: Sequence[PreferencePair], count: int) -> set[str]:
+    """Return the ids of so many pairs, drawn without regard to their strength."""
+    return set(sorted((pair.id for pair in pairs), key=lambda name: rank(name, 0))[:count])
+
+
 def prompt_of(pair: PreferencePair) -> str:
     """Return what pairs of one prompt share."""
     return json.dumps([turn.as_message() for turn in pair.prompt])
@@ -112,11 +123,11 @@ def fold_of(pair: PreferencePair) -> int:
 
 
 def one_run(
-    config: Config, pairs: Sequence[PreferencePair], strong: set[str], fold: int, work: Path
+    config: Config, pairs: Sequence[PreferencePair], strong: set[str], chosen: set[str], fold: int, work: Path
 ) -> dict[str, Any]:
-    """Train on the other folds' strong pairs and score the fold's; return figures of the run and of each pair."""
+    """Train on the chosen pairs of the other folds, score the fold; return figures of the run and of each pair."""
     data, out = work / f"train-{fold}.jsonl", work / "run"
-    rows = [pair for pair in pairs if pair.id in strong and fold_of(pair) != fold]
+    rows = [pair for pair in pairs if pair.id in chosen and fold_of(pair) != fold]
     data.write_text("".join(json.dumps(as_row(pair)) + "\n" for pair in rows), encoding="utf-8")
     shutil.rmtree(out, ignore_errors=True)
     result = train_run(config, data, out, reporter=Reporter())
