@@ -3,9 +3,9 @@
     python -m bench.strong_hh RECIPE --data hh.jsonl.gz dsp.json --work WORK [--set a.b=c ...]
 
 Trains on the strong pairs of four folds, as `penchant train RECIPE` does, and judges on the fifth: on its strong
-pairs, and on all of its pairs, unfiltered. `--train drawn` is the control: as many pairs, drawn from all of them. No
-prompt is on both sides. Each run adds a line to WORK/runs.jsonl, so an interruption loses one; the summary is printed
-as a table and written to bench/results/strong-hh.jsonl.
+pairs, and on all of its pairs, unfiltered. `--train drawn` is the control: as many pairs, drawn from all of them.
+No prompt is on both sides. Each run adds a line to WORK/runs.jsonl, so an interruption loses one; the summary is
+printed as a table and written to bench/results/strong-hh.jsonl.
 """
 
 from __future__ import annotations
