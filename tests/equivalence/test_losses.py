@@ -56,7 +56,8 @@ MIXES: list[dict[str, Any]] = [
     {"loss": "dpo", "divergence": "alpha", "divergence_alpha": 0.3},
     {"loss": {"dpo": 1.0, "hinge": 0.5, "aot": 0.25}},
 ]
-CASES = [{"loss": name, **({"beta": 0.05} if name == "sppo" else {})} for name in LOSSES] + MIXES
+ALONE = [{"loss": name, **({"beta": 0.05} if name == "sppo" else {})} for name in LOSSES]
+CASES = ALONE + MIXES
 
 
 # One of each kind runs by default: of one pair, of a step's statistics, of single responses, without a reference.
@@ -64,9 +65,9 @@ CASES = [{"loss": name, **({"beta": 0.05} if name == "sppo" else {})} for name i
 BY_DEFAULT = ("dpo", "bco", "kto", "sft")
 
 
-def some_of(value: Any, loss: Any) -> Any:
+def some_of(value: Any, *, by_default: bool) -> Any:
     """A case that runs by default, or with the slow ones."""
-    return pytest.param(value, marks=[] if loss in BY_DEFAULT else [pytest.mark.slow])
+    return pytest.param(value, marks=[] if by_default else [pytest.mark.slow])
 
 
 def name_of(case: dict[str, Any]) -> str:
@@ -121,7 +122,9 @@ def assert_same(
         assert largest_difference(one[0][name], value) <= INVARIANT, name
 
 
-@pytest.mark.parametrize("case", [some_of(case, case["loss"]) for case in CASES], ids=name_of)
+@pytest.mark.parametrize(
+    "case", [some_of(case, by_default=case in ALONE and case["loss"] in BY_DEFAULT) for case in CASES], ids=name_of
+)
 def test_a_step_does_not_depend_on_how_it_was_split(case: dict[str, Any], tmp_path: Path) -> None:
     """As 8 x 1, as about 4 x 2 and as 1 x 8, and on the padded slow twin through autograd."""
     whole = course(case, tmp_path / "whole", tokens=1 << 20)
@@ -131,7 +134,7 @@ def test_a_step_does_not_depend_on_how_it_was_split(case: dict[str, Any], tmp_pa
     assert whole[1][1]["loss"] != pytest.approx(whole[1][0]["loss"], abs=1e-7)  # something was learnt
 
 
-@pytest.mark.parametrize("name", [some_of(name, name) for name in LOSSES])
+@pytest.mark.parametrize("name", [some_of(name, by_default=name in BY_DEFAULT) for name in LOSSES])
 def test_every_loss_trains_and_resumes_bit_for_bit(name: str, tmp_path: Path) -> None:
     """Twenty steps by `train_run`, stopped after the seventh and resumed: the bytes of a run without a stop."""
     source, data = save_tiny(tmp_path / "start"), write_rows(tmp_path / "pairs.jsonl", pair_rows(20))

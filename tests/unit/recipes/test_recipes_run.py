@@ -68,7 +68,7 @@ def test_a_recipe_runs_twenty_steps_on_its_architecture(
 @pytest.mark.parametrize(
     ("recipe", "model", "template"),
     [
-        ("paper-hh", lambda: tiny_llama(layers=2, tied=True), False),
+        pytest.param("paper-hh", lambda: tiny_llama(layers=2, tied=True), False, marks=pytest.mark.slow),
         ("smollm2-sft-dpo", lambda: tiny_llama(layers=6, tied=True), True),
     ],
 )
