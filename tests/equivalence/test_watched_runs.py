@@ -123,6 +123,14 @@ def test_a_learning_rate_far_too_small_is_no_improvement(tmp_path: Path, source:
     assert [finding["name"] for finding in findings] == ["no_improvement"]
 
 
+def test_a_reference_that_follows_hides_no_improvement(tmp_path: Path, source: Path, data: Path) -> None:
+    """Every margin is then zero, by wish; that says nothing about the policy."""
+    moving = {"reference_every": 1, "reference_share": 1.0}
+    run = train_run(tiny_config(source, objective=moving, train=HEALTHY), data, tmp_path / "run").run
+    assert {line["rewards/margins"] for line in step_metrics(run)} == {0.0}
+    assert facts_of(run)["findings"] == []
+
+
 def test_every_pair_is_on_record_and_a_resume_leaves_the_same_record(
     tmp_path: Path, source: Path, data: Path
 ) -> None:

@@ -115,8 +115,10 @@ class Watch:
         }
 
     def _seen(self, *, late: bool) -> list[Finding]:
-        # before half of the run a policy that is still warming up would be called one that learns nothing
-        flat = no_improvement(self._steps) if late else None
+        # before half of the run a policy that is still warming up would be called one that learns nothing, and
+        # against a reference that follows it no policy seems to get anywhere
+        moves = self._config.objective.reference_every is not None
+        flat = no_improvement(self._steps) if late and not moves else None
         found = (displacement(self._steps), drift(self._generations), flat)
         return [finding for finding in found if finding is not None]
 
