@@ -22,6 +22,7 @@ LAYERS = (
     ("generation",),
     ("models",),
     ("batching",),
+    ("processes",),
     ("tokens",),
     ("data",),
     ("config", "recipes"),

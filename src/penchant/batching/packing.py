@@ -74,6 +74,63 @@ def split_by_tokens(lengths: Sequence[int], max_tokens: int) -> list[list[int]]:
     return parts
 
 
+def share_out(lengths: Sequence[int], ranks: int, prompts: Sequence[int] | None = None) -> list[list[int]]:
+    """Return which positions each of `ranks` processes takes, ascending: nearly the same number of tokens each.
+
+    The longest first, each to the process that has least by then (Graham 1969, "Bounds on multiprocessing timing
+    anomalies": at most 4/3 of the best possible). With at least as many positions as processes none is left
+    without.
+
+    Args:
+        lengths: Tokens at each position.
+        ranks: Processes.
+        prompts: The number of each position's prompt; neighbours that share one stay together, so that it is fed
+            once, as long as there are as many prompts as processes.
+
+    >>> share_out([9, 5, 4, 3], 2)
+    [[0, 3], [1, 2]]
+    """
+    runs = _runs(len(lengths), prompts)
+    if len(runs) < ranks:
+        runs = _runs(len(lengths), None)
+    sizes = [sum(lengths[position] for position in run) for run in runs]
+    loads, shares = [0] * ranks, [list[int]() for _ in range(ranks)]
+    for number in sorted(range(len(runs)), key=lambda number: (-sizes[number], number)):
+        least = min(range(ranks), key=lambda rank: (loads[rank], len(shares[rank]), rank))
+        loads[least] += sizes[number]
+        shares[least] += runs[number]
+    return [sorted(share) for share in shares]
+
+
+def _runs(count: int, prompts: Sequence[int] | None) -> list[list[int]]:
+    """Neighbouring positions of one prompt together; without prompts each by itself."""
+    runs: list[list[int]] = []
+    for position in range(count):
+        if prompts is not None and position and prompts[position] == prompts[position - 1]:
+            runs[-1].append(position)
+        else:
+            runs.append([position])
+    return runs
+
+
+def micro_batches(
+    lengths: Sequence[int], max_tokens: int, ranks: int = 1, prompts: Sequence[int] | None = None
+) -> list[list[list[int]]]:
+    """Return the micro-batches of a step by process: which positions each of them holds.
+
+    Args:
+        lengths: Tokens of each pair of the step.
+        max_tokens: Most tokens in a micro-batch.
+        ranks: Processes.
+        prompts: See `share_out`.
+    """
+    shares = share_out(lengths, ranks, prompts) if ranks > 1 else [list(range(len(lengths)))]
+    return [
+        [[share[place] for place in part] for part in split_by_tokens([lengths[at] for at in share], max_tokens)]
+        for share in shares
+    ]
+
+
 def first_epoch_chunks(
     lengths: Sequence[int],
     *,
@@ -82,8 +139,9 @@ def first_epoch_chunks(
     max_tokens: int,
     seed: int,
     prompts: Sequence[int] | None = None,
-) -> list[list[int]]:
-    """Return the micro-batches of the first epoch, as training will form them: every pair that it sees once.
+    ranks: int = 1,
+) -> list[list[list[int]]]:
+    """Return each process's micro-batches of the first epoch, as training will form them: every pair seen once.
 
     Args:
         lengths: Tokens of each pair.
@@ -92,12 +150,14 @@ def first_epoch_chunks(
         max_tokens: Most tokens in a micro-batch.
         seed: Of the order.
         prompts: See `epoch_order`.
+        ranks: Processes.
     """
     order = epoch_order(len(lengths), seed=seed, epoch=0, prompts=prompts)
     starts = range(0, len(order), batch)
-    whole = [order[start : start + batch] for start in starts][:steps]
-    return [
-        [step[position] for position in part]
-        for step in whole
-        for part in split_by_tokens([lengths[index] for index in step], max_tokens)
-    ]
+    chunks: list[list[list[int]]] = [[] for _ in range(ranks)]
+    for step in [order[start : start + batch] for start in starts][:steps]:
+        numbers = None if prompts is None else [prompts[index] for index in step]
+        parts = micro_batches([lengths[index] for index in step], max_tokens, ranks, numbers)
+        for own, found in zip(chunks, parts, strict=True):
+            own += [[step[position] for position in part] for part in found]
+    return chunks

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import sys
 from collections.abc import Callable, Sequence
@@ -185,6 +186,7 @@ def train(
     *,
     resume: bool,
     limit: int | None,
+    parallel: str,
     quiet: bool,
     as_json: bool,
 ) -> None:
@@ -192,7 +194,7 @@ def train(
     from penchant.recipes import load_recipe
 
     config = load_recipe(recipe, sets)
-    result = _trained(config, data, out, resume=resume, limit=limit, quiet=quiet)
+    result = _trained(config, data, out, resume=resume, limit=limit, parallel=parallel, quiet=quiet)
     if as_json:
         print(json.dumps(result))
         return
@@ -213,6 +215,7 @@ def sft(
     *,
     resume: bool,
     limit: int | None,
+    parallel: str,
     quiet: bool,
     as_json: bool,
 ) -> None:
@@ -222,7 +225,7 @@ def sft(
 
     config = load_recipe(recipe, sets)
     require_sft(config, recipe)
-    result = _trained(config, data, out, resume=resume, limit=limit, quiet=quiet)
+    result = _trained(config, data, out, resume=resume, limit=limit, parallel=parallel, quiet=quiet)
     if as_json:
         print(json.dumps(result))
         return
@@ -246,6 +249,7 @@ def align(
     *,
     resume: bool,
     limit: int | None,
+    parallel: str,
     quiet: bool,
     as_json: bool,
 ) -> None:
@@ -255,6 +259,7 @@ def align(
     stages = load_stages(recipe, sets)
 
     def work(reporter: Reporter, stopper: Stopper) -> list[dict[str, Any]]:
+        from penchant.training.parallel import parse_mode
         from penchant.workflow.align import align_run
 
         done = align_run(
@@ -264,6 +269,7 @@ def align(
             sft_data=sft_data,
             resume=resume,
             limit=limit,
+            parallel=parse_mode(parallel),
             reporter=reporter,
             stopper=stopper,
         )
@@ -272,7 +278,7 @@ def align(
             for stage in done
         ]
 
-    results = _working(work, quiet=quiet)
+    results = _working(work, quiet=quiet, several=True)
     if as_json:
         print(json.dumps(results))
         return
@@ -362,6 +368,7 @@ def evaluate(
 
     def work(reporter: Reporter, stopper: Stopper) -> tuple[dict[str, Any], Path | None]:
         from penchant.data.house_style import house_style_file
+        from penchant.processes import is_first
         from penchant.reporting.report import write_report
         from penchant.workflow.evaluate import evaluate as run_evaluation
         from penchant.workflow.evaluate import subject_of, write_evaluation
@@ -375,11 +382,11 @@ def evaluate(
         target = subject.run or out
         if target is not None:
             write_evaluation(target, figures, rows)
-        if subject.run is not None:
+        if subject.run is not None and is_first():
             write_report(subject.run)
         return figures, target
 
-    figures, target = _working(work, quiet=quiet)
+    figures, target = _working(work, quiet=quiet, several=True)
     if as_json:
         print(json.dumps(figures))
         return
@@ -444,7 +451,7 @@ def score(
 
         return score_file(config, data, out, ids=ids, limit=limit, reporter=reporter, stopper=stopper)
 
-    count = _working(work, quiet=quiet)
+    count = _working(work, quiet=quiet, several=True)
     print(f"\nScored {count} pairs.")
     _next(f"Scores   {out}")
 
@@ -467,7 +474,7 @@ def make_pairs(out: Path, questions: str, model: str, *, samples: int, seed: int
         path = house_style_file(f"{questions}_questions") if packaged else Path(questions)
         return run_make_pairs(model, path, out, samples=samples, seed=seed, reporter=reporter, stopper=stopper)
 
-    pairs, asked = _working(work, quiet=quiet)
+    pairs, asked = _working(work, quiet=quiet, several=True)
     print(f"\n{pairs} pairs of {asked} questions.")
     _next(
         f"Pairs    {out / 'pairs.jsonl'}",
@@ -476,29 +483,65 @@ def make_pairs(out: Path, questions: str, model: str, *, samples: int, seed: int
     )
 
 
-def _working(work: Callable[[Reporter, Stopper], Result], *, quiet: bool) -> Result:
-    """Do a long work with progress, stoppable; libraries keep their own bars and advice to themselves."""
-    from penchant.cli.quiet_libraries import quiet_libraries
+def _working(work: Callable[[Reporter, Stopper], Result], *, quiet: bool, several: bool = False) -> Result:
+    """Do a long work with progress, stoppable; libraries keep their own bars and advice to themselves.
 
+    Of several processes the first one goes on from here, and the others end.
+    """
+    from penchant.cli.quiet_libraries import quiet_libraries
+    from penchant.errors import UsageError
+
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not several:
+        raise UsageError("this command is the work of one process", fix="Start it without torchrun.")
     with Stopper() as stopper:
         quiet_libraries()
-        return work(make_reporter(quiet=quiet), stopper)
+        return work(make_reporter(quiet=quiet), stopper) if not several else _work_together(work, stopper, quiet)
+
+
+def _work_together(work: Callable[[Reporter, Stopper], Result], stopper: Stopper, quiet: bool) -> Result:
+    from penchant.processes import is_first, together
+
+    with together():
+        first = is_first()
+        result = work(make_reporter(quiet=quiet or not first), stopper)
+    if not first:
+        raise SystemExit(0)
+    return result
 
 
 def _trained(
-    config: Config, data: Path, out: Path, *, resume: bool, limit: int | None, quiet: bool
+    config: Config,
+    data: Path,
+    out: Path,
+    *,
+    resume: bool,
+    limit: int | None,
+    parallel: str,
+    quiet: bool,
 ) -> dict[str, Any]:
     """Train, write the report, and return the result as plain data."""
 
     def work(reporter: Reporter, stopper: Stopper) -> dict[str, Any]:
+        from penchant.processes import is_first
         from penchant.reporting.report import write_report
+        from penchant.training.parallel import parse_mode
         from penchant.workflow.train import train_run
 
-        result = train_run(config, data, out, resume=resume, limit=limit, reporter=reporter, stopper=stopper)
-        write_report(out)
+        result = train_run(
+            config,
+            data,
+            out,
+            resume=resume,
+            limit=limit,
+            parallel=parse_mode(parallel),
+            reporter=reporter,
+            stopper=stopper,
+        )
+        if is_first():
+            write_report(out)
         return {**vars(result), "run": str(result.run)}
 
-    return _working(work, quiet=quiet)
+    return _working(work, quiet=quiet, several=True)
 
 
 def _summary(result: dict[str, Any], what: str) -> str:

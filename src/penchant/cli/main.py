@@ -28,6 +28,14 @@ Sets = Annotated[
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, only the result.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+Parallel = Annotated[
+    str,
+    typer.Option(
+        "--parallel",
+        metavar="MODE",
+        help="How processes that torchrun started share the model: ddp, fsdp, fsdp:N (groups of N), +offload.",
+    ),
+]
 Limit = Annotated[int | None, typer.Option("--limit", min=1, help="Only the first rows of the data.")]
 
 
@@ -164,6 +172,7 @@ def train(
     sets: Sets = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint.")] = False,
     limit: Limit = None,
+    parallel: Parallel = "ddp",
     quiet: Quiet = False,
     as_json: Json = False,
     debug: Debug = False,
@@ -173,7 +182,15 @@ def train(
 
     _run(
         lambda: commands.train(
-            recipe, data, out, sets or [], resume=resume, limit=limit, quiet=quiet, as_json=as_json
+            recipe,
+            data,
+            out,
+            sets or [],
+            resume=resume,
+            limit=limit,
+            parallel=parallel,
+            quiet=quiet,
+            as_json=as_json,
         ),
         debug,
     )
@@ -189,6 +206,7 @@ def sft(
     sets: Sets = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint.")] = False,
     limit: Limit = None,
+    parallel: Parallel = "ddp",
     quiet: Quiet = False,
     as_json: Json = False,
     debug: Debug = False,
@@ -198,7 +216,15 @@ def sft(
 
     _run(
         lambda: commands.sft(
-            recipe, data, out, sets or [], resume=resume, limit=limit, quiet=quiet, as_json=as_json
+            recipe,
+            data,
+            out,
+            sets or [],
+            resume=resume,
+            limit=limit,
+            parallel=parallel,
+            quiet=quiet,
+            as_json=as_json,
         ),
         debug,
     )
@@ -218,6 +244,7 @@ def align(
         bool, typer.Option("--resume", help="Pass over finished stages, go on with the interrupted one.")
     ] = False,
     limit: Limit = None,
+    parallel: Parallel = "ddp",
     quiet: Quiet = False,
     as_json: Json = False,
     debug: Debug = False,
@@ -227,7 +254,16 @@ def align(
 
     _run(
         lambda: commands.align(
-            recipe, data, out, sft_data, sets or [], resume=resume, limit=limit, quiet=quiet, as_json=as_json
+            recipe,
+            data,
+            out,
+            sft_data,
+            sets or [],
+            resume=resume,
+            limit=limit,
+            parallel=parallel,
+            quiet=quiet,
+            as_json=as_json,
         ),
         debug,
     )
@@ -419,7 +455,7 @@ def _run(work: Callable[[], None], debug: bool) -> None:
     except PenchantError as error:
         if debug:
             raise
-        print(f"penchant: {error}", file=sys.stderr)
+        print(f"penchant{_which()}: {error}", file=sys.stderr)
         raise SystemExit(error.exit_code) from None
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -429,11 +465,17 @@ def _run(work: Callable[[], None], debug: bool) -> None:
             raise
         last = traceback.extract_tb(error.__traceback__)[-1]
         print(
-            f"penchant: a defect of Penchant: {type(error).__name__}: {error} "
+            f"penchant{_which()}: a defect of Penchant: {type(error).__name__}: {error} "
             f"({Path(last.filename).name}:{last.lineno})\n  Run it again with --debug and report what it prints.",
             file=sys.stderr,
         )
         raise SystemExit(1) from None
+
+
+def _which() -> str:
+    """Which of several processes speaks: the first needs no name."""
+    number = os.environ.get("RANK", "0")
+    return "" if number == "0" else f" (process {number})"
 
 
 def main() -> None:

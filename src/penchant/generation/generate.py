@@ -11,6 +11,7 @@ from transformers import DynamicCache
 
 from penchant.generation.sampling import GREEDY, Sampling, choose_tokens, uniforms
 from penchant.models.load import LoadedModel
+from penchant.processes import rank, told_by_all, world_size
 
 _COMPACT_BELOW = 0.8  # drop finished rows once fewer than this share is alive; each drop copies the cache
 
@@ -39,7 +40,7 @@ def generate(
     batch_rows: int = 128,
     on_rows: Callable[[int], None] | None = None,
 ) -> list[list[Generated]]:
-    """Return `samples` answers to each prompt, in the order of the prompts.
+    """Return `samples` answers to each prompt, in the order of the prompts; several processes share the work.
 
     Args:
         loaded: Model and tokenizer.
@@ -52,16 +53,16 @@ def generate(
     """
     answers: list[list[Generated]] = [[] for _ in prompts]
     order = sorted(range(len(prompts)), key=lambda index: len(prompts[index]))  # like lengths, little padding
-    stride = max(1, batch_rows // samples)
-    for start in range(0, len(order), stride):
-        chunk = order[start : start + stride]
+    stride = max(1, min(batch_rows // samples, -(-len(order) // world_size())))
+    chunks = [order[start : start + stride] for start in range(0, len(order), stride)]
+    for chunk in chunks[rank() :: world_size()]:
         rows = [index * samples + sample for index in chunk for sample in range(samples)]
         made = _generate_batch(loaded, [prompts[i] for i in chunk], rows, max_new_tokens, samples, sampling)
         for position, answer in enumerate(made):
             answers[chunk[position // samples]].append(answer)
         if on_rows:
             on_rows(len(rows))
-    return answers
+    return [next(filter(None, told), []) for told in zip(*told_by_all(answers), strict=True)]
 
 
 def _generate_batch(

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import torch
 
 from penchant.errors import UsageError
+from penchant.processes import local_rank, started_together
 
 Precision = Literal["fp32", "bf16"]
 
@@ -16,15 +17,19 @@ Precision = Literal["fp32", "bf16"]
 def choose_device(name: str) -> str:
     """Return the device that a name stands for; "auto" takes CUDA, then MPS, then the CPU.
 
+    Of several processes on one machine each takes a CUDA device of its own.
+
     Raises:
         UsageError: The device is not there.
     """
     available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if name == "auto":
-        return next(kind for kind in ("cuda", "mps", "cpu") if available[kind])
+        name = next(kind for kind in ("cuda", "mps", "cpu") if available[kind])
     if not available.get(name.split(":", maxsplit=1)[0], False):
         have = ", ".join(kind for kind, there in available.items() if there)
         raise UsageError(f'engine.device = "{name}": there is no such device here (here: {have})')
+    if name == "cuda" and started_together():
+        return f"cuda:{local_rank()}"
     return name
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor
@@ -61,9 +61,8 @@ class PairObjective:
     ld_alpha: float | None = None
 
 
-@dataclass(frozen=True)
-class PairLosses:
-    """What a micro-batch came to.
+class PairLosses(NamedTuple):
+    """What a micro-batch came to; a tuple, in which every kind of data parallelism finds what is differentiated.
 
     Attributes:
         total: The weighted sum, a scalar to be differentiated.

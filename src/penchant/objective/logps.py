@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from penchant.batching.pair_batch import PairBatch
+from penchant.processes import joined
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,11 @@ def joined_logps(parts: Sequence[PairLogps]) -> PairLogps:
     return PairLogps(
         *(torch.cat(columns) for columns in zip(*(vars(part).values() for part in parts), strict=True))
     )
+
+
+def of_all_processes(own: PairLogps, pairs: Sequence[int]) -> PairLogps:
+    """Return the pairs of all processes one after the other; `pairs` says how many each of them has."""
+    return PairLogps(*(joined(column, pairs) for column in vars(own).values()))
 
 
 def beyond_shorter(lengths: Tensor, alpha: float) -> Tensor:

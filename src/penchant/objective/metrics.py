@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -9,6 +11,7 @@ from penchant.config import ObjectiveConfig
 from penchant.objective.logps import PairLogps
 from penchant.objective.loss_table import uses_means
 from penchant.objective.losses import log_ratios
+from penchant.processes import joined, largest, total, world_size
 
 _SCORED = "scored tokens"
 
@@ -83,10 +86,28 @@ class StepSums:
             self._of_pairs.setdefault("rejected_log_ratio", []).append(rejected)
         chosen, rejected = config.beta * chosen, config.beta * rejected
         margins = chosen - rejected
-        largest = torch.cat([chosen, rejected]).abs().max()
-        self._largest = largest if self._largest is None else torch.maximum(self._largest, largest)
+        most = torch.cat([chosen, rejected]).abs().max()
+        self._largest = most if self._largest is None else torch.maximum(self._largest, most)
         values |= {"rewards/chosen": chosen, "rewards/rejected": rejected, "rewards/margins": margins}
         return values | {"rewards/accuracies": wins(margins)}
+
+    def exchange(self, pairs: Sequence[int]) -> None:
+        """Add what the other processes have added; from then on each of them has the whole step.
+
+        Args:
+            pairs: How many pairs each process has added. They stand in the order of the processes afterwards.
+        """
+        if world_size() == 1:
+            return
+        counts = [torch.tensor(count, device=self.loss.device).double() for count in (self.pairs, self.tokens)]
+        whole = total(torch.stack([*counts, *self._sums.values(), *(c.double() for c in self._counts.values())]))
+        self.pairs, self.tokens = (int(count) for count in whole[:2].tolist())
+        values = iter(whole[2:])
+        self._sums = {name: next(values) for name in self._sums}
+        self._counts = {name: next(values) for name in self._counts}
+        self._of_pairs = {name: [joined(torch.cat(own), pairs)] for name, own in self._of_pairs.items()}
+        if self._largest is not None:
+            self._largest = largest(self._largest)
 
     @property
     def loss(self) -> Tensor:

@@ -32,9 +32,14 @@ class MovingReference:
         self.share, self.every, self.ld_alpha = share, every, ld_alpha
         self._own = KeptWeights(model)
 
-    def logps(self, parts: Sequence[tuple[Sequence[int], PairBatch]], cache: TrunkCache) -> PairLogps:
-        """Return the reference's log-probabilities of the pairs of some micro-batches, in their order."""
-        return self._own.logps(parts, cache, self.ld_alpha)
+    def logps(
+        self, parts: Sequence[tuple[Sequence[int], PairBatch]], cache: TrunkCache, passes: int | None = None
+    ) -> PairLogps:
+        """Return the reference's log-probabilities of the pairs of some micro-batches, in their order.
+
+        See `penchant.objective.even_passes.evenly` for `passes`.
+        """
+        return self._own.logps(parts, cache, self.ld_alpha, passes)
 
     @torch.no_grad()
     def after_step(self, steps_done: int) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -77,6 +77,9 @@ class PairModel(nn.Module):
         self.checkpointing = checkpointing
         self.compiled = compiled and prefix_sharing
         self.trunk_layers = trunk_layers if prefix_sharing else 0
+        self.sharded = (
+            False  # whether each process holds a part of the weights alone: then all run it equally often
+        )
         # outside the module tree: the parts hold parameters that `model` already owns
         self._trunk: Part | None = None
         self._run_trunk: Part | None = None  # the trunk in the form in which it is run
@@ -114,35 +117,51 @@ class PairModel(nn.Module):
     @torch.no_grad()
     def trunk(self, batch: PairBatch) -> Tensor:
         """Return the frozen layers' outputs for a packed batch, shape (tokens, width), without gradient."""
+        return self(batch, ask="trunk")
+
+    def _trunk_outputs(self, batch: PairBatch) -> Tensor:
         if self._trunk is None or batch.segments is None:
             raise ValueError("this model has no frozen layers of its own")
         if self._run_trunk is None:
-            part = rounded_part(self._trunk) if self.precision == "bf16" else self._trunk
+            rounded = self.precision == "bf16" and not self.sharded  # of a shard there is no copy
+            part = rounded_part(self._trunk) if rounded else self._trunk
             self._run_trunk = compiled_part(part) if self.compiled else part
         attend = self._attend(batch, blocks(batch.segments))
-        with autocast_to(self.precision, self.device):
+        with torch.no_grad(), autocast_to(self.precision, self.device):
             return self._run(self._run_trunk, batch.input_ids, batch.position_ids, attend, embed=True)
 
     def rest_trunk(self) -> None:
         """Let go of the memory that running the frozen layers took; they can be run again, after a while."""
-        if self._trunk is not None:
+        if self._trunk is not None and not self.sharded:
             self._run_trunk = None
             release_memory()
             page_out([parameter for parameter in self._trunk.module.parameters() if not parameter.requires_grad])
 
     def forward(
-        self, batch: PairBatch, trunk_output: Tensor | None = None, objective: PairObjective | None = None
+        self,
+        batch: PairBatch,
+        trunk_output: Tensor | None = None,
+        objective: PairObjective | None = None,
+        *,
+        ask: Literal["scores", "trunk", "agreement"] = "scores",
     ) -> Any:
         """Return the log-probability of every scored token, or with an objective the losses of the pairs.
+
+        The only way in: what shards the weights gathers them where a module is called.
 
         Args:
             batch: From `collate`.
             trunk_output: What `trunk` gave for it, when that is already known.
             objective: What is to be minimised.
+            ask: For something else, see `trunk` and `agreement`.
 
         Returns:
             Nats, fp32, shape (scored,); or `PairLosses`.
         """
+        if ask == "trunk":
+            return self._trunk_outputs(batch)
+        if ask == "agreement":
+            return self._agreement(batch, trunk_output)
         if not self.prefix_sharing:
             logps = self._separate(batch)
             return logps if objective is None else losses_by_autograd(logps, batch, objective)
@@ -159,6 +178,9 @@ class PairModel(nn.Module):
     @torch.no_grad()
     def agreement(self, batch: PairBatch, trunk_output: Tensor | None = None) -> Tensor:
         """Return how much likelier each scored token is than one drawn from the policy, see `token_agreement`."""
+        return self(batch, trunk_output, ask="agreement")
+
+    def _agreement(self, batch: PairBatch, trunk_output: Tensor | None) -> Tensor:
         if not self.prefix_sharing:
             logps = self._separate_log_softmax(batch)
             own = logps.gather(-1, batch.target_ids[:, None]).squeeze(-1)
@@ -178,7 +200,7 @@ class PairModel(nn.Module):
         attend = self._attend(batch, blocks(batch.segments))
         rows, embed = batch.input_ids, True
         if self._trunk is not None:
-            rows, embed = (self.trunk(batch) if trunk_output is None else trunk_output), False
+            rows, embed = (self._trunk_outputs(batch) if trunk_output is None else trunk_output), False
         with compute_in(self.precision, self.device):
             for part in self._top:
                 rows, embed = self._run(part, rows, batch.position_ids, attend, embed=embed), False

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import heapq
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -22,10 +22,12 @@ from penchant.batching.pair_batch import pair_group
 from penchant.models.digest import weights_digest
 from penchant.models.memory import is_out_of_memory, release_memory
 from penchant.objective.content_address import pair_keys, reference_facts, store_name
+from penchant.objective.even_passes import evenly
 from penchant.objective.logps import PairLogps
 from penchant.objective.pair_model import PairModel
 from penchant.objective.shards import Shard, ShardFolder
 from penchant.objective.trunk_cache import TrunkCache, trunk_output
+from penchant.processes import is_first, most, of_first, total, world_size
 from penchant.types import TokenizedPair
 
 FLUSH_PAIRS = 2048  # in a shard: of a hundred thousand pairs a kill loses at most these
@@ -110,10 +112,10 @@ def reference_logps(
         folder: Where the stores are; each model, precision and layout has one of its own.
         micro_batch_tokens: Most tokens in one forward pass.
         weights: Digest of the model's weights, when it is already known.
-        chunks: Which pairs are scored, and which share a pass; all by default. Given the micro-batches of the
-            first epoch, policy and reference are computed in the same layout, so they agree to the last bit
+        chunks: Which pairs this process scores, and which share a pass; all by default. Given the micro-batches of
+            the first epoch, policy and reference are computed in the same layout, so they agree to the last bit
             before the first update.
-        keys: What `pair_keys` gives for the chunks, when it is already known.
+        keys: What `pair_keys` gives for the chunks of all processes, when it is already known.
         trunk_cache: Filled on the way, if given.
         on_pairs: Told how many pairs were done: first those of the store, then pass by pass. When it raises, what
             was scored until then is stored.
@@ -128,8 +130,10 @@ def reference_logps(
     name = store_name(reference_facts(model, weights or weights_digest(model.model)))
     shards = ShardFolder(folder / name, note or (lambda _: None))
     table = _Table(len(pairs), keys, ld_alpha)
-    for shard in shards.read():
-        table.fill(shard)
+    if is_first():  # what another machine's disk holds may differ, and all have to go the same way
+        for shard in shards.read():
+            table.fill(shard)
+    table.take_first()
     reused, check = table.filled, None
     if reused:
         check = _spot_check(model, pairs, table, micro_batch_tokens)
@@ -143,8 +147,11 @@ def reference_logps(
     if on_pairs and reused:
         on_pairs(reused)
     cache = TrunkCache(0) if trunk_cache is None else trunk_cache  # an empty cache is false
+    own = [index for chunk in chunks for index in chunk]
+    scored = int(total(torch.tensor(sum(keys[index] in table.missing for index in own))))
     _score_missing(model, pairs, chunks, table, shards, cache, on_pairs)
-    return Reference(table.logps(), shards.folder, reused, table.filled - reused, check)
+    table.exchange(own)
+    return Reference(table.logps(), shards.folder, len(keys) - scored, scored, check)
 
 
 class _Table:
@@ -174,6 +181,26 @@ class _Table:
         self.filled += len(indices)
         return len(indices)
 
+    def take_first(self) -> None:
+        """Take what the first process has."""
+        if world_size() == 1:
+            return
+        self.sums, self.counts = of_first(self.sums), of_first(self.counts)
+        known = self.counts.sum(1) > 0
+        self.missing = {key: places for key, places in self.missing.items() if not known[places[0]]}
+        self.filled = int(known.sum())
+
+    def exchange(self, own: Iterable[int]) -> None:
+        """Give the other processes what is this one's to score, and take what is theirs."""
+        if world_size() == 1:
+            return
+        mine = torch.zeros(len(self.sums), 1, dtype=torch.bool)
+        mine[list(own)] = True
+        # everything is one process's alone, and to add zeros changes no bit
+        self.sums = total(self.sums.where(mine, 0.0))
+        self.counts = total(self.counts.where(mine, 0.0))
+        self.sums[self.counts.sum(1) == 0] = float("nan")
+
     def logps(self) -> PairLogps:
         """Return it as pair sums."""
         (chosen, rejected), (chosen_tokens, rejected_tokens) = self.sums.unbind(1), self.counts.unbind(1)
@@ -192,9 +219,11 @@ def _score_missing(
 ) -> None:
     scored: list[Shard] = []
     try:
-        for chunk in chunks:
+        for chunk, wanted in _passes(model, chunks, table):
             part = _missing_of(chunk, table)
-            if not part:
+            if not wanted or not part:
+                if model.sharded:  # the others make this pass
+                    _score(model, pairs, chunk, table.keys, cache)
                 continue
             scored.append(_score(model, pairs, part, table.keys, cache))
             done = table.fill(scored[-1])
@@ -206,6 +235,16 @@ def _score_missing(
     finally:  # also when someone stops: nothing that was scored is lost
         if scored:
             shards.append(_joined(scored))
+
+
+def _passes(
+    model: PairModel, chunks: Sequence[Sequence[int]], table: _Table
+) -> Iterator[tuple[Sequence[int], bool]]:
+    """The chunks with something missing; of a sharded model as many passes as the process has that has most."""
+    missing = [chunk for chunk in chunks if _missing_of(chunk, table)]
+    if model.sharded and not missing:
+        return ((chunks[0], False) for _ in range(most(0)))
+    return evenly(model, missing)
 
 
 def _missing_of(chunk: Sequence[int], table: _Table) -> list[int]:
@@ -228,7 +267,7 @@ def _score(
         counts = torch.bincount(batch.sequence_index.cpu(), minlength=batch.num_sequences)
         return Shard(_key_tensor(chunk, keys), counts.int().reshape(-1, 2), token_logps)
     except (RuntimeError, MemoryError) as error:
-        if not is_out_of_memory(error) or len(chunk) == 1:
+        if not is_out_of_memory(error) or len(chunk) == 1 or model.sharded:
             raise
     release_memory()  # outside of `except`, where the error would hold on to what is to be freed
     middle = len(chunk) // 2

@@ -7,11 +7,12 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from penchant.batching.packing import split_by_tokens
+from penchant.batching.packing import share_out, split_by_tokens
 from penchant.batching.pair_batch import Group, pair_group
 from penchant.objective.logps import PairLogps
 from penchant.objective.pair_model import PairModel
 from penchant.objective.trunk_cache import TrunkCache, trunk_output
+from penchant.processes import rank, told_by_all, world_size
 from penchant.tokens.store import Mapped
 from penchant.types import TokenizedPair
 
@@ -28,6 +29,8 @@ def score_groups(
 ) -> list[list[Tensor]]:
     """Return the token log-probabilities (nats, fp32, on the CPU) of every response of every group.
 
+    Several processes share the work; each returns all of it.
+
     Args:
         model: What scores.
         groups: What is scored.
@@ -38,7 +41,9 @@ def score_groups(
     """
     cache = TrunkCache(0) if trunk_cache is None else trunk_cache  # an empty cache is false
     scores: list[list[Tensor]] = [[] for _ in groups]
-    for chunk in chunks or _chunks_by_length(groups, micro_batch_tokens):
+    chunks = _chunks_by_length(groups, micro_batch_tokens) if chunks is None else chunks
+    tokens = [sum(groups[index].num_packed_tokens for index in chunk) for chunk in chunks]
+    for chunk in (chunks[place] for place in share_out(tokens, world_size())[rank()]):
         batch = model.collate([groups[index] for index in chunk])
         token_logps = model(batch, trunk_output(model, batch, chunk, cache)).cpu()
         counts = torch.bincount(batch.sequence_index.cpu(), minlength=batch.num_sequences).tolist()
@@ -47,7 +52,7 @@ def score_groups(
             scores[index] = [next(parts).clone() for _ in groups[index].responses]
         if on_groups:
             on_groups(len(chunk))
-    return scores
+    return [next(filter(None, told), []) for told in zip(*told_by_all(scores), strict=True)]
 
 
 def _chunks_by_length(groups: Sequence[Group], micro_batch_tokens: int) -> list[list[int]]:

@@ -10,6 +10,7 @@ from torch import Tensor
 from penchant.batching.pair_batch import PairBatch
 from penchant.objective.pair_model import PairModel
 from penchant.objective.trunk_store import TrunkStore
+from penchant.processes import all_of
 
 
 class TrunkCache:
@@ -17,6 +18,10 @@ class TrunkCache:
 
     What the disk took is not held in memory too: reading it takes well under a hundredth of the time of the layers
     above, and the memory is worth more.
+
+    Room in memory is given away once: what is dropped makes none for others. So which outputs are kept, and in
+    whose company they were computed, follows from the order in which pairs are first met, and a resumed run can
+    have the same bits.
 
     Args:
         max_bytes: The budget in memory, for what the disk did not take.
@@ -26,6 +31,7 @@ class TrunkCache:
     def __init__(self, max_bytes: int, store: TrunkStore | None = None) -> None:
         self.max_bytes = max_bytes
         self.held_bytes = 0
+        self._given_bytes = 0
         self._outputs: dict[int, Tensor] = {}
         self._store = store
 
@@ -39,9 +45,10 @@ class TrunkCache:
         """Keep the output of pair `index`, shape (tokens, width), if there is room."""
         if index in self or (self._store is not None and self._store.write(index, output)):
             return
-        if self.held_bytes + output.nbytes <= self.max_bytes:
+        if self._given_bytes + output.nbytes <= self.max_bytes:
             self._outputs[index] = output.clone()
             self.held_bytes += output.nbytes
+            self._given_bytes += output.nbytes
 
     def get(self, indices: Sequence[int]) -> Tensor | None:
         """Return the outputs of some pairs one after the other, or None unless all are there."""
@@ -86,15 +93,17 @@ def trunk_output(model: PairModel, batch: PairBatch, indices: Sequence[int], cac
     """
     if model.trunk_layers == 0 or batch.group_rows is None:
         return None
-    if all(isinstance(rows, slice) for rows in batch.group_rows):  # one after the other, as they are kept
-        known = cache.get(indices)
+    if not model.sharded and all(isinstance(rows, slice) for rows in batch.group_rows):
+        known = cache.get(indices)  # one after the other, as they are kept
         if known is not None:
             return known
     kept = [cache.one(index) for index in indices]
     there = [part for part in kept if part is not None]
-    output = (
-        there[0].new_empty(batch.num_tokens, there[0].shape[1]) if len(there) == len(kept) else model.trunk(batch)
-    )
+    known_here = len(there) == len(kept)
+    if all_of(known_here) if model.sharded else known_here:
+        output = there[0].new_empty(batch.num_tokens, there[0].shape[1])
+    else:
+        output = model.trunk(batch)
     for index, rows, part in zip(indices, batch.group_rows, kept, strict=True):
         if part is None:
             cache.keep(index, output[rows])

@@ -6,13 +6,16 @@ import math
 from dataclasses import replace
 
 import torch
+from torch import Tensor
 
 from penchant.errors import ModelError
 from penchant.objective.kept_weights import scored_logps
-from penchant.objective.logps import PairLogps
+from penchant.objective.logps import PairLogps, of_all_processes
 from penchant.objective.loss_table import pair_losses, uses_means
 from penchant.objective.metrics import StepSums
 from penchant.objective.pair_facts import is_coupled, step_statistics
+from penchant.processes import rank, total
+from penchant.training.parallel import own_part
 from penchant.training.step import Prepared, Trainer, facts_of_step, stored_reference
 
 # How far the first loss may lie from its value at policy == reference. Both were computed in the same layout,
@@ -52,10 +55,12 @@ def _loss_of_reference(trainer: Trainer, prepared: Prepared) -> float:
     config, facts = trainer.config.objective, facts_of_step(trainer, prepared, reference)
     if is_coupled(config):
         same = reference.mean() if uses_means(config) else reference
-        without_wpo = step_statistics(config.model_copy(update={"wpo": False}), same, same, None)
-        facts = replace(facts, statistics={**facts.statistics, **without_wpo})
+        known = of_all_processes(same, prepared.pairs)
+        without_wpo = step_statistics(config.model_copy(update={"wpo": False}), known, known, None)
+        own = slice(sum(prepared.pairs[: rank()]), sum(prepared.pairs[: rank() + 1]))
+        facts = replace(facts, statistics={**facts.statistics, **{n: v[own] for n, v in without_wpo.items()}})
     losses = pair_losses(config)(reference, reference, facts)
-    return float((losses * facts.share).double().sum())
+    return float(total((losses * facts.share).double().sum()))
 
 
 def _likely_cause(trainer: Trainer, prepared: Prepared) -> tuple[str, str]:
@@ -112,7 +117,7 @@ class SameWeightsGuard:
         follows = moving is not None and moving.share == 1.0 and moving.every == 1  # by wish, at every step
         self._active = trainer.reference is not None and not follows
         self._parameters = [p for group in trainer.optimizer.param_groups for p in group["params"]]
-        self._before = [parameter.detach().flatten()[:64].clone() for parameter in self._parameters]
+        self._before = [_first(parameter) for parameter in self._parameters]
         self._updated, self._without = False, 0
 
     def hear(self, step: int, *, largest_reward: float, rate: float, grad_norm: float) -> None:
@@ -149,5 +154,10 @@ class SameWeightsGuard:
         return "Raise train.learning_rate; below a weight's rounding error an update is lost."
 
     def _moved(self) -> bool:
-        now = [parameter.detach().flatten()[:64] for parameter in self._parameters]
+        now = [_first(parameter) for parameter in self._parameters]
         return any(not torch.equal(a, b) for a, b in zip(now, self._before, strict=True))
+
+
+def _first(parameter: Tensor) -> Tensor:
+    """Some of a parameter's numbers, of its shard where it is in shards."""
+    return own_part(parameter.detach()).flatten()[:64].clone()

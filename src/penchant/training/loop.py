@@ -18,6 +18,7 @@ from penchant.errors import NotFiniteError
 from penchant.objective.metrics import StepSums
 from penchant.training.gates import SameWeightsGuard, check_first_loss
 from penchant.training.optimizer import clipping_scale
+from penchant.training.parallel import gradient_norm
 from penchant.training.schedule import learning_rate
 from penchant.training.step import Prepared, Trainer, prepare, step_gradients
 from penchant.training.telemetry import peak_memory_bytes
@@ -71,7 +72,7 @@ def _update(trainer: Trainer, prepared: Prepared, sums: StepSums, seconds: float
     """Clip and update, or refuse both where something is not finite: decided on the device, not waited for."""
     started, optimizer = time.perf_counter(), cast(Any, trainer.optimizer)
     gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
-    grad_norm = torch.nn.utils.get_total_norm(gradients)
+    grad_norm = gradient_norm(gradients)
     refused = (~(grad_norm + sums.loss).isfinite()).float()
     # the optimizer divides by one and obeys the other, as torch's GradScaler has its fused kernels do
     optimizer.grad_scale = clipping_scale(grad_norm, trainer.config.train.clip_norm)
@@ -82,7 +83,7 @@ def _update(trainer: Trainer, prepared: Prepared, sums: StepSums, seconds: float
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
     seconds += time.perf_counter() - started
-    return _Update(prepared.step, prepared.order, sums, rate, grad_norm, refused, seconds)
+    return _Update(prepared.step, prepared.whole_order, sums, rate, grad_norm, refused, seconds)
 
 
 def _read(trainer: Trainer, update: _Update, guard: SameWeightsGuard) -> dict[str, float]:

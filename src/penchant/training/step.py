@@ -7,12 +7,14 @@ from dataclasses import dataclass
 
 import torch
 
-from penchant.batching.packing import in_last_epoch, split_by_tokens, step_indices
+from penchant.batching.packing import in_last_epoch, micro_batches, step_indices
 from penchant.batching.pair_batch import PairBatch, pair_group
 from penchant.config import Config
 from penchant.errors import UsageError
 from penchant.models.memory import is_out_of_memory, release_memory
 from penchant.models.precision import compute_in
+from penchant.objective.even_passes import evenly
+from penchant.objective.head import PairLosses
 from penchant.objective.logps import PairLogps
 from penchant.objective.loss_table import pair_objective
 from penchant.objective.metrics import StepSums
@@ -21,6 +23,8 @@ from penchant.objective.pair_facts import PairFacts, is_coupled, pair_facts
 from penchant.objective.pair_model import PairModel
 from penchant.objective.step_pass import step_facts
 from penchant.objective.trunk_cache import TrunkCache, trunk_output
+from penchant.processes import rank, world_size
+from penchant.training.parallel import Shared
 from penchant.training.schedule import total_steps
 from penchant.types import TokenizedPair
 
@@ -41,6 +45,7 @@ class Trainer:
         note: Hears one line about whatever had to be changed on the way.
         moving: The reference of the steps, when it moves; `reference` then is where it began.
         on_pairs: Hears a step's number (from 1), its pairs and their own figures, before its means are told.
+        shared: The model as several processes share it.
     """
 
     config: Config
@@ -54,9 +59,11 @@ class Trainer:
     note: Callable[[str], None] = lambda _: None
     moving: MovingReference | None = None
     on_pairs: Callable[[int, Sequence[int], dict[str, list[float]]], None] = lambda *_: None
+    shared: Shared = None  # type: ignore[assignment]  # of one process, when nothing is said
 
     def __post_init__(self) -> None:
         self.micro_batch_tokens = self.config.engine.micro_batch_tokens
+        self.shared = self.shared or Shared(self.model)
 
     @property
     def total_steps(self) -> int:
@@ -66,18 +73,40 @@ class Trainer:
 
 @dataclass(frozen=True)
 class Prepared:
-    """A step's micro-batches: which pairs, and their tensors."""
+    """A step's micro-batches on this process: which pairs, and their tensors.
+
+    Attributes:
+        step: From 0.
+        indices: The step's pairs on all processes.
+        parts: This process's micro-batches.
+        orders: Every process's pairs, in the order of its micro-batches.
+        passes: As many micro-batches as the process has that has most.
+        micro_batch_tokens: Most tokens in one of them.
+        weight: Of each pair in the step's loss, however the step is split.
+    """
 
     step: int
     indices: list[int]
     parts: list[tuple[list[int], PairBatch]]
+    orders: list[list[int]]
+    passes: int
     micro_batch_tokens: int
-    weight: float  # of each pair in the step's loss, however the step is split
+    weight: float
 
     @property
     def order(self) -> list[int]:
-        """The pairs in the order of the micro-batches."""
-        return [index for indices, _ in self.parts for index in indices]
+        """This process's pairs in the order of its micro-batches."""
+        return self.orders[rank()]
+
+    @property
+    def pairs(self) -> list[int]:
+        """How many pairs each process has."""
+        return [len(order) for order in self.orders]
+
+    @property
+    def whole_order(self) -> list[int]:
+        """The pairs of all processes, as what is told of each of them is ordered."""
+        return [index for order in self.orders for index in order]
 
 
 def prepare(trainer: Trainer, step: int) -> Prepared:
@@ -86,18 +115,23 @@ def prepare(trainer: Trainer, step: int) -> Prepared:
     indices = step_indices(step, count=count, batch=order.batch_pairs, seed=order.seed, prompts=trainer.prompts)
     groups = [pair_group(trainer.pairs[index]) for index in indices]
     tokens = trainer.micro_batch_tokens
-    places = split_by_tokens([group.num_packed_tokens for group in groups], tokens)
+    prompts = None if trainer.prompts is None else [trainer.prompts[index] for index in indices]
+    places = micro_batches([group.num_packed_tokens for group in groups], tokens, world_size(), prompts)
     parts = [
         ([indices[place] for place in part], trainer.model.collate([groups[place] for place in part]))
-        for part in places
+        for part in places[rank()]
     ]
+    orders = [[indices[place] for part in own for place in part] for own in places]
     by_token = trainer.config.objective.logps == "tokens"
     counted = sum(trainer.pairs[index].num_scored[0] for index in indices) if by_token else len(indices)
-    return Prepared(step, indices, parts, tokens, 1 / counted)
+    return Prepared(step, indices, parts, orders, max(map(len, places)), tokens, 1 / counted)
 
 
 def step_gradients(trainer: Trainer, prepared: Prepared) -> StepSums:
-    """Add up the gradients of a step; where memory does not suffice, once more in smaller micro-batches.
+    """Add up the gradients and figures of a step, those of all processes.
+
+    Where memory does not suffice, one process alone does it once more in smaller micro-batches. Several could not
+    agree on that in time: the others wait in the middle of their own.
 
     Raises:
         UsageError: Not even a single pair fits into memory.
@@ -110,9 +144,10 @@ def step_gradients(trainer: Trainer, prepared: Prepared) -> StepSums:
             sums = _add_up(trainer, prepared)
             break
         except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error):
+            if not is_out_of_memory(error) or world_size() > 1:
                 raise
         _shrink(trainer, prepared)  # outside of `except`, where the error would hold on to what is to be freed
+    sums.exchange(prepared.pairs)
     batch = trainer.config.train.batch_pairs
     if in_last_epoch(step, steps=trainer.total_steps, count=len(trainer.pairs), batch=batch):
         trainer.trunk_cache.drop(prepared.indices)
@@ -124,26 +159,39 @@ def _add_up(trainer: Trainer, prepared: Prepared) -> StepSums:
     whole = _step_reference(trainer, prepared)
     facts = facts_of_step(trainer, prepared, whole)
     sums, done = StepSums(), 0
-    for indices, batch in prepared.parts:
+    for number, (indices, batch) in enumerate(prepared.parts, start=1):
         places = torch.arange(done, done + len(indices), device=model.device)
         reference = None if whole is None else whole.select(places)
         objective = pair_objective(config, reference, facts.select(places))
-        result = model.losses(batch, objective, trunk_output(model, batch, indices, trainer.trunk_cache))
-        with compute_in(model.precision, model.device):
-            result.total.backward()
+        outputs = trunk_output(model, batch, indices, trainer.trunk_cache)
+        with trainer.shared.micro_step(last=number == len(prepared.parts)) as run:
+            result: PairLosses = run(batch, outputs, objective)
+            with compute_in(model.precision, model.device):
+                result.total.backward()
         losses = result.losses
         if config.pair_weights:  # what is logged is what is minimised
             losses = losses * (objective.weights / prepared.weight)
         labels = None if facts.desirable is None else facts.desirable[places]
         sums.add(losses, result.logps, reference, config=config, tokens=batch.num_tokens, desirable=labels)
         done += len(indices)
+    _keep_company(trainer, prepared)
     return sums
+
+
+def _keep_company(trainer: Trainer, prepared: Prepared) -> None:
+    """Run the sharded model as often as the process that has most micro-batches, to no effect: all or none can."""
+    model = trainer.model
+    for (indices, batch), done in evenly(model, prepared.parts, prepared.passes):
+        if not done:
+            outputs = trunk_output(model, batch, indices, trainer.trunk_cache)
+            with compute_in(model.precision, model.device):
+                (model(batch, outputs).sum() * 0.0).backward()
 
 
 def _step_reference(trainer: Trainer, prepared: Prepared) -> PairLogps | None:
     """The reference's log-probabilities of the step's pairs, in the order of its micro-batches."""
     if trainer.moving is not None:
-        return trainer.moving.logps(prepared.parts, trainer.trunk_cache)
+        return trainer.moving.logps(prepared.parts, trainer.trunk_cache, prepared.passes)
     return stored_reference(trainer, prepared)
 
 
@@ -153,7 +201,7 @@ def facts_of_step(trainer: Trainer, prepared: Prepared, reference: PairLogps | N
     facts = pair_facts(config, [trainer.pairs[index] for index in order], prepared.weight, model.device)
     if not is_coupled(config):
         return facts
-    return step_facts(config, model, parts, reference, trainer.trunk_cache, facts)
+    return step_facts(config, model, parts, reference, trainer.trunk_cache, facts, prepared.pairs, prepared.passes)
 
 
 def _shrink(trainer: Trainer, prepared: Prepared) -> None:

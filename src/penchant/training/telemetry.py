@@ -13,10 +13,11 @@ from typing import Any
 import torch
 
 from penchant.data.atomic import disk_errors
+from penchant.processes import is_first
 
 
 class MetricsLog:
-    """`metrics.jsonl`: a line a step, append only.
+    """`metrics.jsonl`: a line a step, append only. Of several processes the first one writes it.
 
     Args:
         path: The file.
@@ -25,6 +26,8 @@ class MetricsLog:
 
     def __init__(self, path: Path, *, keep_steps: int = 0) -> None:
         self.path = path
+        if not is_first():
+            return
         with disk_errors(path):
             lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
             kept = [line for line in lines if _step(line) is not None and _step(line) <= keep_steps]  # type: ignore[operator]
@@ -32,6 +35,8 @@ class MetricsLog:
 
     def append(self, line: Mapping[str, Any]) -> None:
         """Add one line in one write, so that a kill leaves at most a torn last line."""
+        if not is_first():
+            return
         data = (json.dumps(line) + "\n").encode()
         with disk_errors(self.path):
             descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND)

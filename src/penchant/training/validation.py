@@ -19,6 +19,7 @@ from penchant.batching.pair_batch import pair_group
 from penchant.config import Config, ObjectiveConfig
 from penchant.errors import UsageError
 from penchant.models.memory import is_out_of_memory, release_memory
+from penchant.objective.even_passes import evenly
 from penchant.objective.logps import PairLogps, pair_logps
 from penchant.objective.loss_table import pair_losses
 from penchant.objective.metrics import StepSums
@@ -64,15 +65,22 @@ class HeldOut:
 
     Attributes:
         pairs: Pairs; those held out are found in them by number.
-        chunks: The numbers of those held out, by the pass that they share.
+        chunks: The numbers of those held out that this process has, by the pass that they share.
         reference: The reference's log-probabilities of `pairs`; None when the loss needs none.
         trunk_cache: Outputs of the frozen layers by the same numbers; what is missing is computed.
+        counts: How many held-out pairs each process has; None when there is one process.
     """
 
     pairs: Sequence[TokenizedPair]
     chunks: Sequence[Sequence[int]]
     reference: PairLogps | None
     trunk_cache: TrunkCache
+    counts: Sequence[int] | None = None
+
+    @property
+    def pairs_of(self) -> list[int]:
+        """How many held-out pairs each process has."""
+        return [sum(map(len, self.chunks))] if self.counts is None else list(self.counts)
 
 
 @torch.no_grad()
@@ -83,9 +91,11 @@ def validate(config: ObjectiveConfig, model: PairModel, held_out: HeldOut) -> di
     of a step compares all that are held out. Nothing is changed: no weight, no gradient, no reference.
     """
     sums, facts, done = StepSums(), _facts(config, model, held_out), 0
-    for chunk in held_out.chunks:
-        _add(sums, config, model, held_out, chunk, facts.select(slice(done, done + len(chunk))))
-        done += len(chunk)
+    for chunk, wanted in evenly(model, held_out.chunks):
+        into, own = (sums, slice(done, done + len(chunk))) if wanted else (StepSums(), slice(len(chunk)))
+        _add(into, config, model, held_out, chunk, facts.select(own))
+        done += len(chunk) if wanted else 0
+    sums.exchange(held_out.pairs_of)
     return {**sums.means(), "pairs": sums.pairs, "tokens": sums.tokens}
 
 
@@ -98,7 +108,7 @@ def _facts(config: ObjectiveConfig, model: PairModel, held_out: HeldOut) -> Pair
     reference = held_out.reference
     if reference is not None:
         reference = reference.select(torch.tensor(order), model.device)
-    return step_facts(config, model, parts, reference, held_out.trunk_cache, facts)
+    return step_facts(config, model, parts, reference, held_out.trunk_cache, facts, held_out.pairs_of)
 
 
 def _add(
@@ -122,7 +132,7 @@ def _add(
         sums.add(losses, logps, reference, config=config, tokens=batch.num_tokens, desirable=labels)
         return
     except (RuntimeError, MemoryError) as error:
-        if not is_out_of_memory(error) or len(chunk) == 1:
+        if not is_out_of_memory(error) or len(chunk) == 1 or model.sharded:
             raise
     release_memory()  # outside of `except`, where the error would hold on to what is to be freed
     middle = len(chunk) // 2
@@ -202,7 +212,7 @@ class Validator:
     @property
     def pairs(self) -> int:
         """How many pairs are validated on."""
-        return sum(map(len, self._held_out.chunks))
+        return sum(self._held_out.pairs_of)
 
     @property
     def exhausted(self) -> bool:

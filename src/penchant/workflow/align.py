@@ -16,10 +16,12 @@ from typing import Any
 from penchant.config import Config, build_config
 from penchant.errors import UsageError
 from penchant.models.memory import release_memory
+from penchant.processes import is_first
 from penchant.recipes.stages import Stage
 from penchant.reporting.report import write_report
 from penchant.strict_yaml import read_yaml
 from penchant.tokens.chat import ChatFormat
+from penchant.training.parallel import ONE_COPY_EACH, ParallelMode
 from penchant.workflow.inspect import load_chat
 from penchant.workflow.reporter import Reporter
 from penchant.workflow.run_directory import finished
@@ -69,6 +71,7 @@ def align_run(
     sft_data: Path | None = None,
     resume: bool = False,
     limit: int | None = None,
+    parallel: ParallelMode = ONE_COPY_EACH,
     reporter: Reporter | None = None,
     stopper: Stopper | None = None,
 ) -> list[StageResult]:
@@ -81,6 +84,7 @@ def align_run(
         sft_data: Examples for the stages of the loss sft, in place of the chosen responses of `data`.
         resume: Pass over finished stages, and go on with the one that was interrupted.
         limit: Only the first rows of each data set.
+        parallel: How several processes share the model.
         reporter: Hears notes and progress.
         stopper: Asked at every safe point whether to stop.
 
@@ -104,11 +108,18 @@ def align_run(
             _refuse_later(parts[number:], part)
             reporter.note(f"{where}: {part.config.objective.loss} from {part.config.model.path}")
             result = train_run(
-                part.config, part.data, part.run, resume=resume, limit=limit, reporter=reporter, stopper=stopper
+                part.config,
+                part.data,
+                part.run,
+                resume=resume,
+                limit=limit,
+                parallel=parallel,
+                reporter=reporter,
+                stopper=stopper,
             )
             results.append(StageResult(part.name, part.run, result))
             release_memory()
-        if results[-1].result or not (part.run / "report.html").is_file():
+        if is_first() and (results[-1].result or not (part.run / "report.html").is_file()):
             write_report(part.run)
     return results
 

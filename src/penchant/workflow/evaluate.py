@@ -29,6 +29,7 @@ from penchant.models.memory import release_memory
 from penchant.models.precision import choose_device, choose_precision
 from penchant.objective.logps import PairLogps
 from penchant.objective.score import score_pairs
+from penchant.processes import is_first
 from penchant.types import TokenizedPair
 from penchant.workflow.make_pairs import Question
 from penchant.workflow.reporter import Reporter
@@ -137,6 +138,8 @@ def evaluate(
 
 def write_evaluation(run: Path, figures: dict[str, Any], rows: Sequence[dict[str, Any]]) -> None:
     """Write `eval/summary.json` and `samples/test.jsonl` of a run, training facts included but for findings."""
+    if not is_first():
+        return
     training = run / "eval" / "training.json"
     facts = json.loads(training.read_text(encoding="utf-8")) if training.is_file() else {}
     facts = {name: value for name, value in facts.items() if name not in ("findings", "worst_pairs")}

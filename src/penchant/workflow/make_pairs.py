@@ -19,6 +19,7 @@ from penchant.generation.generate import generate
 from penchant.generation.sampling import Sampling
 from penchant.models.load import load_model
 from penchant.models.precision import choose_precision
+from penchant.processes import is_first
 from penchant.types import Turn
 from penchant.workflow.reporter import Reporter
 from penchant.workflow.stopping import Stopper, stoppable_progress
@@ -112,9 +113,10 @@ def make_pairs(
         {"id": question.id, "question": question.text, "answers": [vars(answer) for answer in row]}
         for question, row in zip(questions, answers, strict=True)
     ]
-    write_text(out / "samples.jsonl", _jsonl(rows))
     pairs = [pair for question, row in zip(questions, answers, strict=True) for pair in pairs_of(question, row)]
-    write_text(out / "pairs.jsonl", _jsonl(pairs))
+    if is_first():
+        write_text(out / "samples.jsonl", _jsonl(rows))
+        write_text(out / "pairs.jsonl", _jsonl(pairs))
     return len(pairs), len({pair["cluster"] for pair in pairs})
 
 

@@ -38,6 +38,7 @@ def score_other_reference(
     config: Config,
     pairs: Sequence[TokenizedPair],
     chunks: Sequence[Sequence[int]],
+    keys: dict[int, bytes],
     vocabulary: Mapping[str, int],
     reporter: Reporter,
     stopper: Stopper,
@@ -49,7 +50,8 @@ def score_other_reference(
     Args:
         config: Of the run.
         pairs: What is scored.
-        chunks: Which of them share a pass.
+        chunks: Which of them this process scores, and which share a pass.
+        keys: What the pairs of all processes are found by.
         vocabulary: The policy's, whose ids the pairs hold.
         reporter: Hears notes and progress.
         stopper: Asked after every pass whether to stop.
@@ -80,6 +82,7 @@ def score_other_reference(
             micro_batch_tokens=config.engine.micro_batch_tokens,
             weights=weights,
             chunks=chunks,
+            keys=keys,
             on_pairs=scored,
             note=reporter.note,
             ld_alpha=config.objective.ld_alpha,

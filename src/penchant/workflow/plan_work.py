@@ -170,7 +170,7 @@ def work_of(config: Config, examples: Examples, *, packed: bool) -> Work:
     pairs, tokens = examples.trained, config.engine.micro_batch_tokens
     groups = [pair_group(pair) for pair in pairs]
     steps = total_steps(config.train, len(pairs))
-    chunks = first_epoch_chunks(
+    [chunks] = first_epoch_chunks(
         [group.num_packed_tokens for group in groups],
         steps=steps,
         batch=config.train.batch_pairs,

@@ -118,7 +118,7 @@ class _Probe:
         """What the policy gives now, as it is after earlier steps."""
         if not needs_reference(config.objective):
             return None
-        chunks = first_epoch_chunks(
+        [chunks] = first_epoch_chunks(
             [1] * len(pairs), steps=1, batch=len(pairs), max_tokens=_NO_LIMIT, seed=config.train.seed
         )
         with tempfile.TemporaryDirectory() as folder:

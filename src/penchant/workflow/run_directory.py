@@ -15,9 +15,8 @@ from penchant.models.freeze import TrainablePart
 from penchant.models.load import LoadedModel
 from penchant.models.save import save_and_merge_adapters, save_model
 from penchant.objective.loss_table import LOSSES, needs_reference
-from penchant.workflow.setup import (
-    circumstances,
-)
+from penchant.training.parallel import ParallelMode
+from penchant.workflow.setup import circumstances
 
 FACTS = Path("eval", "training.json")
 
@@ -69,12 +68,17 @@ def check_space(out: Path, part: TrainablePart, *, best: bool, moving: bool) -> 
         )
 
 
-def write_config(out: Path, config: Config, identity: dict[str, Any]) -> None:
+def write_config(out: Path, config: Config, identity: dict[str, Any], parallel: ParallelMode) -> None:
     """Write `config.yaml`: every value, and what else the result depends on."""
     weights = {"policy": identity["model"]}
     if needs_reference(config.objective):
         weights["reference"] = identity.get("reference", identity["model"])
-    facts = {**circumstances(config.engine), "data_fingerprint": identity["data"], "weights": weights}
+    facts = {
+        **circumstances(config.engine),
+        "parallel": str(parallel),
+        "data_fingerprint": identity["data"],
+        "weights": weights,
+    }
     values = {**config.resolved(), "run": facts}
     write_text(out / "config.yaml", yaml.safe_dump(values, sort_keys=False, allow_unicode=True))
 

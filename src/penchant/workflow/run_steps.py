@@ -9,6 +9,7 @@ from penchant.config import Config
 from penchant.errors import Stopped, UsageError
 from penchant.objective.moving_reference import MovingReference
 from penchant.objective.pair_model import PairModel
+from penchant.processes import any_of, is_first, wait_for_all
 from penchant.training.checkpoint import (
     load_checkpoint,
     load_reference,
@@ -68,8 +69,8 @@ def run_steps(
             advance(1, **metrics)
             ends = validator is not None and validator.after_step(step)
             ends = watch.after_step(step, metrics) or ends
-            stopping = stopper.requested and step < trainer.total_steps and not ends
-            if stopping or (every and step % every == 0):
+            stopping = any_of(stopper.requested) and step < trainer.total_steps and not ends
+            if (stopping or (every and step % every == 0)) and is_first():
                 save_checkpoint(
                     out / "checkpoints",
                     step,
@@ -92,6 +93,7 @@ def run_steps(
             train(trainer, done)
     if not lines and finished(out):
         raise UsageError("the run is already finished", where=str(out))
+    wait_for_all()  # for what the first one writes
     if trainer.start_step:
         lines = [dict(line) for line in read_lines(log.path)]
     return lines, sum(line["seconds"] for line in lines)

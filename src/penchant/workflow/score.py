@@ -11,6 +11,7 @@ from penchant.data.atomic import disk_errors, write_text
 from penchant.models.load import architecture_for, load_model
 from penchant.models.precision import choose_device
 from penchant.objective.score import score_pairs
+from penchant.processes import is_first
 from penchant.workflow.reporter import Reporter
 from penchant.workflow.setup import describe_ledger, read_pairs, scoring_model, set_threads, tokenize
 from penchant.workflow.stopping import Stopper, stoppable_progress
@@ -63,5 +64,6 @@ def score_file(
                 **({"rejected_scored": pair.rejected_scored} if pair.rejected_scored is not None else {}),
             }
         lines.append(json.dumps(line) + "\n")
-    write_text(out, "".join(lines))
+    if is_first():
+        write_text(out, "".join(lines))
     return len(lines)

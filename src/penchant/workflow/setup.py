@@ -26,6 +26,7 @@ from penchant.models.capability import no_prefix_sharing_reason
 from penchant.models.load import LoadedModel
 from penchant.models.precision import Precision, choose_device, choose_precision
 from penchant.objective.pair_model import PairModel
+from penchant.processes import first_one_first, world_size
 from penchant.strict_yaml import read_yaml
 from penchant.tokens.chat import ChatFormat, tokenize_pair
 from penchant.tokens.store import Mapped, open_store
@@ -85,7 +86,8 @@ def tokenize(
         kept: Sequence[TokenizedPair] = [tokenized for tokenized, _ in outcomes if tokenized is not None]
     else:
         reporter, stopper = reporter or Reporter(), stopper or Stopper()
-        with stoppable_progress(reporter, stopper, "Tokenizing", len(pairs)) as tokenized_one:
+        progress = stoppable_progress(reporter, stopper, "Tokenizing", len(pairs))
+        with first_one_first(), progress as tokenized_one:  # the others find its store
             store = open_store(cache_directory() / "tokens", pairs, chat, config, on_pairs=tokenized_one)
         kept, entries = store, list(store.entries(pairs))
     for entry in entries:
@@ -278,6 +280,7 @@ def circumstances(engine: EngineConfig) -> dict[str, Any]:
         "device": device,
         "precision": choose_precision(engine.precision, device),
         "threads": torch.get_num_threads(),
+        "processes": world_size(),
         "git": _git_state(),
     }
 

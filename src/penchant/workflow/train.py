@@ -22,12 +22,23 @@ from penchant.objective.logps import PairLogps
 from penchant.objective.loss_table import LOSSES, loss_at_reference, needs_reference
 from penchant.objective.pair_model import PairModel
 from penchant.objective.trunk_cache import TrunkCache
+from penchant.processes import is_first, told_by_first, wait_for_all
 from penchant.tokens.chat import ChatFormat
 from penchant.training.checkpoint import (
     check_identity,
     newest_checkpoint,
 )
 from penchant.training.optimizer import check_optimizer, make_optimizer
+from penchant.training.parallel import (
+    ONE_COPY_EACH,
+    ParallelMode,
+    Shared,
+    check_mode,
+    gathered,
+    put_trained,
+    share_model,
+    trained_parameters,
+)
 from penchant.training.step import Trainer
 from penchant.training.telemetry import peak_memory_bytes
 from penchant.training.validation import HeldOut, Validator
@@ -35,7 +46,7 @@ from penchant.types import PreferencePair, TokenizedPair
 from penchant.workflow.grading import describe_grade, grade_prediction, steady_seconds
 from penchant.workflow.held_out import read_held_out, tokenize_held_out
 from penchant.workflow.other_reference import OtherReference, describe_other, score_other_reference
-from penchant.workflow.reference_scores import Layout, layout_of, open_trunk_cache, score_reference, stored
+from penchant.workflow.reference_scores import Layout, layout_of, open_trunk_cache, refill, score_reference, stored
 from penchant.workflow.reporter import Reporter
 from penchant.workflow.run_directory import (
     FACTS,
@@ -93,10 +104,13 @@ def train_run(
     *,
     resume: bool = False,
     limit: int | None = None,
+    parallel: ParallelMode = ONE_COPY_EACH,
     reporter: Reporter | None = None,
     stopper: Stopper | None = None,
 ) -> TrainResult:
     """Train as configured on the pairs of `data` and write everything to `out`.
+
+    Of several processes (`penchant.processes.together`) all call this, and the first one writes and speaks.
 
     Args:
         config: The whole configuration.
@@ -104,6 +118,7 @@ def train_run(
         out: The run directory.
         resume: Go on from the newest whole checkpoint in `out`, if there is one.
         limit: Only the first rows of the data.
+        parallel: How several processes share the model.
         reporter: Hears notes and progress.
         stopper: Asked at every safe point whether to stop.
 
@@ -114,11 +129,13 @@ def train_run(
     reporter, stopper = reporter or Reporter(), stopper or Stopper()
     set_threads(config.engine)
     check_optimizer(config.train)
+    check_mode(parallel, config)
     device = choose_device(config.engine.device)
     _refuse_unused_reference(config)
     pairs, ledger = training_pairs(config, data, limit=limit)
     read = read_held_out(config, data)
-    claim(out, resume=resume)
+    if is_first():
+        claim(out, resume=resume)
     loaded, tokenized, held_out, start, other = _open(config, pairs, ledger, read, device, reporter, stopper)
     part = choose_trainable(loaded.model, **configured_choice(config.model, config.train.seed))
     reporter.note(describe_ledger(ledger))
@@ -136,13 +153,7 @@ def train_run(
         **({"validation data": fingerprint(held_out)} if held_out else {}),
         **({"reference": other.weights} if other else {}),
     }
-    checkpoint = newest_checkpoint(out / "checkpoints") if resume else None
-    if checkpoint:  # before anything in the run directory is changed
-        check_identity(checkpoint, identity)
-    else:
-        forget_the_end(out)
-    write_config(out, config, identity)
-    ledger.write(out / "ledger.parquet")
+    checkpoint = _begin(config, out, identity, ledger, parallel, resume=resume)
     model = scoring_model(
         loaded,
         config.engine,
@@ -151,6 +162,7 @@ def train_run(
         reporter=reporter,
         step_tokens=max(config.engine.micro_batch_tokens, 2 * config.data.max_tokens),
     )
+    shared = share_model(model, parallel)
     started = time.perf_counter()
     layout = layout_of(config, model.precision, tokenized, held_out)
     with contextlib.closing(open_trunk_cache(config.engine, model, layout, reporter)) as cache:
@@ -158,19 +170,21 @@ def train_run(
             reference = stored(other.scores, other.weights, out)
         else:
             reference = score_reference(config, model, layout, cache, identity, out, reporter, stopper)
+        if checkpoint:
+            refill(cache, model, layout)
         answers = config.monitor.generate_every is not None  # every layer is asked for again
         if not answers and model.trunk_layers and all(index in cache for index in layout.keys):
             model.rest_trunk()  # nobody will ask for the layers below again
         seconds = time.perf_counter() - started
         done = _do_steps(
-            config, loaded, model, layout, reference, cache, checkpoint, identity, out, reporter, stopper
+            config, loaded, shared, layout, reference, cache, checkpoint, identity, out, reporter, stopper
         )
     lines = done.lines
     steps = int(lines[-1]["step"])
     kept_step = (done.validator.restore_best() if done.validator else None) or steps
     del reference  # its memory is worth more while the whole model is read again to be saved
     release_memory()
-    save_trained(out, loaded, part, card=model_card(config, kept_step))
+    _save(config, loaded, part, model, out, kept_step)
     result = TrainResult(
         out,
         min(len(tokenized), steps * config.train.batch_pairs),
@@ -181,13 +195,50 @@ def train_run(
         lines[-1],
         kept_step,
     )
-    facts = _facts(result, part, model) | {"loss_at_reference": loss_at_reference(config.objective)}
-    facts |= _validation_facts(done.validator, result, reporter)
-    facts |= done.watch.facts(loaded)
-    if not checkpoint:  # of a resumed run the total is not known
-        facts |= _grade(out, config, len(tokenized), facts, lines, time.perf_counter() - began, reporter)
-    write_json(out / FACTS, facts)
+    if is_first():
+        facts = _facts(result, part, model) | {"loss_at_reference": loss_at_reference(config.objective)}
+        facts |= _validation_facts(done.validator, result, reporter)
+        facts |= done.watch.facts(loaded)
+        if not checkpoint:  # of a resumed run the total is not known
+            facts |= _grade(out, config, len(tokenized), facts, lines, time.perf_counter() - began, reporter)
+        write_json(out / FACTS, facts)
+    wait_for_all()
     return result
+
+
+def _begin(
+    config: Config,
+    out: Path,
+    identity: dict[str, Any],
+    ledger: Ledger,
+    parallel: ParallelMode,
+    *,
+    resume: bool,
+) -> Path | None:
+    """Find the checkpoint to go on from, and write what the run directory says before the first step."""
+    checkpoint = told_by_first(newest_checkpoint(out / "checkpoints") if resume and is_first() else None)
+    if checkpoint:  # before anything in the run directory is changed
+        check_identity(checkpoint, identity)
+    if is_first():
+        if not checkpoint:
+            forget_the_end(out)
+        write_config(out, config, identity, parallel)
+        ledger.write(out / "ledger.parquet")
+    return checkpoint
+
+
+def _save(
+    config: Config, loaded: LoadedModel, part: TrainablePart, model: PairModel, out: Path, kept_step: int
+) -> None:
+    """Write the model. One in shards is gathered into the start model, which the first process reads again."""
+    if model.sharded:
+        trained = {name: gathered(parameter) for name, parameter in trained_parameters(model.model).items()}
+        if is_first():
+            loaded = _start(config, "cpu")
+            part = choose_trainable(loaded.model, **configured_choice(config.model, config.train.seed))
+            put_trained(loaded.model, trained)
+    if is_first():
+        save_trained(out, loaded, part, card=model_card(config, kept_step))
 
 
 @dataclass(frozen=True)
@@ -203,7 +254,7 @@ class _Done:
 def _do_steps(
     config: Config,
     loaded: LoadedModel,
-    model: PairModel,
+    shared: Shared,
     layout: Layout,
     reference: PairLogps | None,
     cache: TrunkCache,
@@ -214,6 +265,7 @@ def _do_steps(
     stopper: Stopper,
 ) -> _Done:
     """Take the steps that are left, from the checkpoint on if there is one."""
+    model = shared.model
     trainer = Trainer(
         config,
         model,
@@ -224,11 +276,12 @@ def _do_steps(
         prompts=layout.prompts,
         note=reporter.note,
         moving=moving_reference(config, model),
+        shared=shared,
     )
     watch = make_watch(config, loaded, model, layout, out, reporter, total_steps=trainer.total_steps)
     if checkpoint:  # after all that has to know the policy as it began
         resume_from(trainer, checkpoint, identity)
-    held_out = HeldOut(layout.pairs, layout.held_out, reference, cache)
+    held_out = HeldOut(layout.pairs, layout.held_out, reference, cache, layout.held_out_counts)
     validator = validator_of(trainer, held_out, checkpoint, out)
     lines, seconds = run_steps(trainer, validator, watch, out, identity, reporter, stopper)
     return _Done(lines, seconds, validator, watch)
@@ -279,7 +332,7 @@ def _open(
     layout = layout_of(config, precision, tokenized, held_out)
     del loaded  # one model in memory at a time
     chunks = [*layout.chunks, *layout.held_out]
-    other = score_other_reference(config, layout.pairs, chunks, vocabulary, reporter, stopper)
+    other = score_other_reference(config, layout.pairs, chunks, layout.keys, vocabulary, reporter, stopper)
     reporter.note(describe_other(config, weights, other))
     return _start(config, device), tokenized, held_out, weights, other
 

@@ -15,6 +15,7 @@ from penchant.evaluation.drift import DriftProbe
 from penchant.evaluation.monitors import Finding, displacement, drift, length_only, no_improvement
 from penchant.models.load import LoadedModel
 from penchant.objective.pair_model import PairModel
+from penchant.processes import first_one_first, is_first
 from penchant.training.telemetry import MetricsLog
 from penchant.training.validation import choose_pairs
 from penchant.types import TokenizedPair
@@ -58,7 +59,13 @@ class Watch:
 
     def start(self, start_step: int) -> None:
         """Take in what the run directory holds up to a step; before the first one answer the prompts once."""
-        if start_step == 0:
+        with first_one_first():
+            self._open_logs(start_step)
+        if self._probe is not None and not self._generations:
+            self._answer(0)
+
+    def _open_logs(self, start_step: int) -> None:
+        if start_step == 0 and is_first():
             for name in (PAIRS_FILE, GENERATIONS_FILE):
                 (self._out / name).unlink(missing_ok=True)
         self._pair_log = MetricsLog(self._out / PAIRS_FILE, keep_steps=start_step)
@@ -66,9 +73,7 @@ class Watch:
         self._steps = [line for line in read_lines(self._out / "metrics.jsonl") if line["step"] <= start_step]
         self._generations = read_lines(self._generation_log.path)
         if self._probe is None:
-            self._generation_log.path.unlink()
-        elif not self._generations:
-            self._answer(0)
+            self._generation_log.path.unlink(missing_ok=True)
 
     def on_pairs(self, step: int, order: Sequence[int], own: Mapping[str, list[float]]) -> None:
         """Keep the pairs of a step with their own figures, where there is a reference to compare with."""

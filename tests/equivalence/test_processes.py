@@ -1,0 +1,73 @@
+"""A run by several processes is the run of one: losses, gradient norms, metrics and final weights."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from safetensors.torch import load_file
+from tests.tiny import largest_difference, pair_rows, save_tiny, tiny_config, tiny_llama, write_rows
+from tests.together import in_processes
+
+from penchant.training.parallel import parse_mode
+from penchant.workflow.train import train_run
+
+INVARIANT = 1e-6
+STEPS = 20
+
+
+def run(folder: Path, name: str, mode: str, sections: dict[str, dict[str, Any]]) -> Path:
+    """Train the tiny model as one of the processes that there are, and return the run directory."""
+    sections["train"] = {
+        "learning_rate": 1e-3,
+        "batch_pairs": 8,
+        "max_steps": STEPS,
+        "epochs": 6,
+        "seed": 1,
+        **sections.get("train", {}),
+    }
+    config = tiny_config(str(folder / "model"), **sections)
+    return train_run(config, folder / "pairs.jsonl", folder / name, parallel=parse_mode(mode)).run
+
+
+def lines_of(path: Path, name: str = "metrics.jsonl") -> list[dict[str, float]]:
+    return [json.loads(line) for line in (path / name).read_text("utf-8").splitlines()]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("processes")
+    save_tiny(path / "model", tiny_llama(seed=2))
+    write_rows(path / "pairs.jsonl", pair_rows(30, seed=4))
+    return path
+
+
+def assert_same_run(one: Path, other: Path) -> None:
+    left, right = lines_of(one), lines_of(other)
+    assert len(left) == len(right) == STEPS
+    for mine, theirs in zip(left, right, strict=True):
+        assert mine.keys() == theirs.keys()
+        for key in mine.keys() - {"seconds", "peak_memory_bytes", "tokens"}:
+            of_logps = key.startswith(("rewards/", "logps/")) or key == "loss"  # made of these, so rounded like them
+            scale = abs(mine["logps/chosen"]) if of_logps else 1.0
+            assert mine[key] == pytest.approx(theirs[key], rel=10 * INVARIANT, abs=INVARIANT * scale), key
+    mine, theirs = (load_file(path / "model" / "model.safetensors") for path in (one, other))
+    assert mine.keys() == theirs.keys()
+    for name, value in mine.items():
+        assert largest_difference(theirs[name], value) <= 10 * INVARIANT, name
+
+
+@pytest.mark.parametrize("mode", ["ddp", "fsdp"])
+@pytest.mark.parametrize(
+    "sections",
+    [{}, {"model": {"last_layers": 2}}, {"model": {"lora_rank": 4}}],
+    ids=["full", "last layers", "lora"],
+)
+def test_two_processes_are_one(folder: Path, mode: str, sections: dict[str, dict[str, Any]]) -> None:
+    name = "-".join(sections.get("model", {"full": 0}))
+    if not (folder / name).exists():
+        run(folder, name, "ddp", sections)
+    [two, _] = in_processes(2, run, folder, f"{name}-{mode}", mode, sections)
+    assert_same_run(folder / name, two)
