@@ -354,6 +354,14 @@ def report(
     _run(lambda: commands.report(run), debug)
 
 
+@app.command()
+def doctor(as_json: Json = False, debug: Debug = False) -> None:
+    """Look at versions, devices, disk and settings, and say what needs mending (exit code 1)."""
+    from penchant.cli import commands
+
+    _run(lambda: commands.doctor(as_json=as_json), debug)
+
+
 @app.command("make-pairs")
 def make_pairs(
     out: Annotated[Path, typer.Option("--out", help="Folder for samples.jsonl and pairs.jsonl.")],
@@ -419,7 +427,7 @@ def _run(work: Callable[[], None], debug: bool) -> None:
     except PenchantError as error:
         if debug:
             raise
-        print(f"penchant: {error}", file=sys.stderr)
+        print(f"penchant: {_printable(error)}", file=sys.stderr)  # it may repeat what stands in a row
         raise SystemExit(error.exit_code) from None
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -429,11 +437,17 @@ def _run(work: Callable[[], None], debug: bool) -> None:
             raise
         last = traceback.extract_tb(error.__traceback__)[-1]
         print(
-            f"penchant: a defect of Penchant: {type(error).__name__}: {error} "
+            f"penchant: a defect of Penchant: {type(error).__name__}: {_printable(error)} "
             f"({Path(last.filename).name}:{last.lineno})\n  Run it again with --debug and report what it prints.",
             file=sys.stderr,
         )
         raise SystemExit(1) from None
+
+
+def _printable(error: Exception) -> str:
+    from penchant.cli.console import printable
+
+    return printable(str(error))
 
 
 def main() -> None:
