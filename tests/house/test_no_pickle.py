@@ -1,6 +1,7 @@
 """No file that Penchant opens can run code: no pickle in any guise, no remote model code."""
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,7 +10,9 @@ import pytest
 SOURCE = Path(__file__).parents[2] / "src"
 
 FORBIDDEN_MODULES = {"pickle", "cPickle", "_pickle", "cloudpickle", "dill", "joblib", "shelve", "marshal"}
-FORBIDDEN_ARGUMENTS = {"trust_remote_code", "allow_pickle"}
+FORBIDDEN_ARGUMENTS = {"trust_remote_code", "allow_pickle", "shell"}
+FORBIDDEN_CALLS = {"eval", "exec", "compile", "__import__", "os.system", "os.popen", "tempfile.mktemp"}
+ASKS_UNLESS_TOLD = re.compile(r"Auto\w+\.from_pretrained")  # at a terminal, transformers asks whether to run code
 
 
 def is_literal(node: ast.expr | None, value: bool) -> bool:
@@ -25,12 +28,25 @@ def unsafe(text: str) -> Iterator[str]:
         if isinstance(node, ast.ImportFrom) and node.module == "torch":
             yield from ("imports torch.load by name" for alias in node.names if alias.name == "load")
         if isinstance(node, ast.Call):
-            arguments = {keyword.arg: keyword.value for keyword in node.keywords}
-            if ast.unparse(node.func) == "torch.load" and not is_literal(arguments.get("weights_only"), True):
-                yield "calls torch.load without weights_only=True"
-            for name in FORBIDDEN_ARGUMENTS & arguments.keys():
-                if not is_literal(arguments[name], False):
-                    yield f"passes {name}"
+            yield from unsafe_call(node)
+
+
+def unsafe_call(node: ast.Call) -> Iterator[str]:
+    arguments = {keyword.arg: keyword.value for keyword in node.keywords}
+    called = ast.unparse(node.func)
+    if called in FORBIDDEN_CALLS or called.endswith(".extractall"):
+        yield f"calls {called}"
+    if ASKS_UNLESS_TOLD.search(called) and not is_literal(arguments.get("trust_remote_code"), False):
+        yield f"calls {called} without trust_remote_code=False"
+    if called == "torch.load" and not is_literal(arguments.get("weights_only"), True):
+        yield "calls torch.load without weights_only=True"
+    if called in ("yaml.load", "yaml.load_all"):
+        loader = ast.unparse(arguments.get("Loader", ast.Constant(None)))
+        if loader not in ("_StrictLoader", "yaml.SafeLoader"):
+            yield f"calls {called} with a loader that can run code"
+    for name in FORBIDDEN_ARGUMENTS & arguments.keys():
+        if not is_literal(arguments[name], False):
+            yield f"passes {name}"
 
 
 def test_source_opens_no_file_that_could_run_code() -> None:
@@ -51,6 +67,15 @@ def test_source_opens_no_file_that_could_run_code() -> None:
         "model(trust_remote_code=True)",
         "model(trust_remote_code=settings.trust)",
         "numpy.load('a.npy', allow_pickle=True)",
+        "eval('1')",
+        "exec(text)",
+        "os.system('ls')",
+        "subprocess.run('ls', shell=True)",
+        "archive.extractall(folder)",
+        "transformers.AutoModel.from_pretrained(path)",
+        "AutoTokenizer.from_pretrained(path, trust_remote_code=None)",
+        "yaml.load(text)",
+        "yaml.load(text, Loader=yaml.UnsafeLoader)",
     ],
 )
 def test_the_search_itself_sees_what_it_should(text: str) -> None:
@@ -58,4 +83,10 @@ def test_the_search_itself_sees_what_it_should(text: str) -> None:
 
 
 def test_safe_code_passes() -> None:
-    assert not list(unsafe("import torch\ntorch.load('a.pt', weights_only=True)\nload(trust_remote_code=False)"))
+    lines = (
+        "torch.load('a.pt', weights_only=True)",
+        "AutoConfig.from_pretrained(path, trust_remote_code=False)",
+        "yaml.load(text, Loader=_StrictLoader)",
+        "re.compile('a'), model.eval(), torch.compile(model)",
+    )
+    assert not list(unsafe("\n".join(lines)))

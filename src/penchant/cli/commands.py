@@ -463,6 +463,29 @@ def report(run: Path) -> None:
     _next(f"Report   {write_report(run)}")
 
 
+def doctor(*, as_json: bool) -> None:
+    """Run `penchant doctor`; the exit code is 1 when something needs mending."""
+    from rich.console import Console
+
+    from penchant.cli.doctor_view import fit, plain_findings, show_findings
+    from penchant.cli.quiet_libraries import quiet_libraries
+
+    quiet_libraries()
+    from penchant.workflow.doctor import examine
+
+    findings = examine()
+    if as_json:
+        print(json.dumps(plain_findings(findings)))
+    else:
+        show_findings(findings, Console(soft_wrap=False))
+    if not fit(findings):
+        raise SystemExit(1)
+    if not as_json:
+        _next(
+            "Next     penchant demo", "         penchant plan RECIPE --data PAIRS.jsonl says what a run would need"
+        )
+
+
 def make_pairs(out: Path, questions: str, model: str, *, samples: int, seed: int, quiet: bool) -> None:
     """Run `penchant make-pairs`."""
 

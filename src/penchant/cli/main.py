@@ -390,6 +390,14 @@ def report(
     _run(lambda: commands.report(run), debug)
 
 
+@app.command()
+def doctor(as_json: Json = False, debug: Debug = False) -> None:
+    """Look at versions, devices, disk and settings, and say what needs mending (exit code 1)."""
+    from penchant.cli import commands
+
+    _run(lambda: commands.doctor(as_json=as_json), debug)
+
+
 @app.command("make-pairs")
 def make_pairs(
     out: Annotated[Path, typer.Option("--out", help="Folder for samples.jsonl and pairs.jsonl.")],
@@ -455,7 +463,7 @@ def _run(work: Callable[[], None], debug: bool) -> None:
     except PenchantError as error:
         if debug:
             raise
-        print(f"penchant{_which()}: {error}", file=sys.stderr)
+        print(f"penchant{_which()}: {_printable(error)}", file=sys.stderr)  # it may repeat what stands in a row
         raise SystemExit(error.exit_code) from None
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -465,7 +473,7 @@ def _run(work: Callable[[], None], debug: bool) -> None:
             raise
         last = traceback.extract_tb(error.__traceback__)[-1]
         print(
-            f"penchant{_which()}: a defect of Penchant: {type(error).__name__}: {error} "
+            f"penchant{_which()}: a defect of Penchant: {type(error).__name__}: {_printable(error)} "
             f"({Path(last.filename).name}:{last.lineno})\n  Run it again with --debug and report what it prints.",
             file=sys.stderr,
         )
@@ -476,6 +484,12 @@ def _which() -> str:
     """Which of several processes speaks: the first needs no name."""
     number = os.environ.get("RANK", "0")
     return "" if number == "0" else f" (process {number})"
+
+
+def _printable(error: Exception) -> str:
+    from penchant.cli.console import printable
+
+    return printable(str(error))
 
 
 def main() -> None:

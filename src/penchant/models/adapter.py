@@ -11,13 +11,16 @@ from typing import Any
 
 import torch
 from peft import PeftConfig, get_peft_model
-from peft.utils.save_and_load import load_peft_weights, set_peft_model_state_dict
+from peft.utils.save_and_load import set_peft_model_state_dict
+from safetensors.torch import load_file
 from transformers import PreTrainedModel
+from transformers.utils.hub import cached_file
 from transformers.utils.peft_utils import find_adapter_config_file
 
 from penchant.config import STATE_DICT_SUFFIXES
 from penchant.errors import ModelError
 from penchant.models.lora import quiet_peft
+from penchant.models.safe_config import check_entries
 
 ADAPTER_FILE = "adapter_config.json"
 _WEIGHTS_FILE = "adapter_model.safetensors"
@@ -45,6 +48,7 @@ def adapter_base(name: str) -> str | None:
         raise ModelError(f"its {ADAPTER_FILE} is not JSON ({error})", where=name) from error
     if not isinstance(config, dict) or config.get("peft_type") != "LORA":
         raise ModelError("this adapter is not of the kind LoRA", where=name, fix="Merge it with peft first.")
+    check_entries(config, where=name)
     if folder.is_dir() and (folder / "config.json").is_file():
         raise ModelError(
             f"this folder holds a whole model (config.json) and an adapter ({ADAPTER_FILE}); which one is meant?",
@@ -92,7 +96,7 @@ def merge_adapter(model: PreTrainedModel, name: str) -> None:
             config = PeftConfig.from_pretrained(name)
             config.base_model_name_or_path = model.name_or_path  # `adapter_base` has followed it
             adapters: Any = get_peft_model(model, config)  # type: ignore[arg-type]
-            loaded = set_peft_model_state_dict(adapters, load_peft_weights(name, device="cpu"))
+            loaded = set_peft_model_state_dict(adapters, load_file(str(cached_file(name, _WEIGHTS_FILE))))
     except Exception as error:  # peft, safetensors and torch each have their own kinds
         raise ModelError(f"the adapter does not fit its base ({_short(error)})", where=name) from error
     apart = {key for key, parameter in adapters.named_parameters() if "lora_" in key or "modules_to_save" in key}

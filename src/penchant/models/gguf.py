@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from penchant.errors import ModelError
+
+_ALONE = "model.gguf"
 
 
 def convert_gguf(gguf: Path, target: Path) -> None:
@@ -16,10 +19,13 @@ def convert_gguf(gguf: Path, target: Path) -> None:
     Raises:
         ModelError: transformers cannot read the file.
     """
-    folder, name = str(gguf.parent), gguf.name
     try:
-        model = AutoModelForCausalLM.from_pretrained(folder, gguf_file=name, dtype=torch.float32)
-        tokenizer = AutoTokenizer.from_pretrained(folder, gguf_file=name)
+        with tempfile.TemporaryDirectory() as folder:  # no other file beside it is to have a say
+            Path(folder, _ALONE).symlink_to(gguf.resolve())
+            model = AutoModelForCausalLM.from_pretrained(
+                folder, gguf_file=_ALONE, dtype=torch.float32, trust_remote_code=False
+            )
+            tokenizer = AutoTokenizer.from_pretrained(folder, gguf_file=_ALONE, trust_remote_code=False)
     except Exception as error:  # a torn file fails in many ways; tokenizers raises Exception itself
         raise ModelError(f"this GGUF file cannot be read ({error})", where=str(gguf)) from error
     # save_pretrained refuses while the model says it is quantized; these weights no longer are

@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig, PreTrainedModel
+from transformers import AutoModelForCausalLM, GenerationConfig, PreTrainedModel
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from penchant.config import STATE_DICT_SUFFIXES, ModelConfig
@@ -26,6 +26,7 @@ from penchant.models.adapter import adapter_base, merge_adapter
 from penchant.models.bundled import BUNDLED_NAME, bundled_gguf, cache_directory
 from penchant.models.gguf import convert_gguf
 from penchant.models.quantized import four_bit_settings
+from penchant.models.safe_config import forget_code, read_safe_config, read_safe_tokenizer
 from penchant.models.sizes import random_model
 from penchant.models.state_dict import fill_model, read_state_dict
 from penchant.tokens.chat import ChatFormat, chat_format
@@ -270,7 +271,7 @@ def _converted(gguf: Path) -> Path:
 
 def _read_config(path: str) -> Any:
     try:
-        return AutoConfig.from_pretrained(path)
+        return read_safe_config(path)
     except (
         OSError,
         TypeError,
@@ -286,9 +287,16 @@ def _read_model(path: str, config: Any, **settings: Any) -> Any:
     attentions = ["eager"] if getattr(config, "attn_logit_softcapping", None) else ["sdpa", "eager"]
     for attention in attentions:
         try:
-            return AutoModelForCausalLM.from_pretrained(
-                path, dtype=torch.float32, use_safetensors=True, attn_implementation=attention, **settings
+            model = AutoModelForCausalLM.from_pretrained(
+                path,
+                dtype=torch.float32,
+                use_safetensors=True,
+                trust_remote_code=False,  # unset, transformers would ask whoever sits at the terminal
+                attn_implementation=attention,
+                **settings,
             )
+            forget_code(model.config)
+            return model
         except (OSError, ValueError, SafetensorError) as error:
             if attention == "eager" or "scaled_dot_product_attention" not in str(error):
                 raise _load_error(path, error) from error
@@ -309,7 +317,7 @@ def _refuse_unsupported(config: Any, path: str) -> None:
 
 def _load_tokenizer(path: str) -> Any:
     try:
-        return AutoTokenizer.from_pretrained(path)
+        return read_safe_tokenizer(path)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ModelError(
             f"its tokenizer cannot be read ({_first_line(error)})",

@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
+from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from penchant.errors import ModelError
 from penchant.models.freeze import choose_trainable, decoder, head, layers
 from penchant.models.lora import Lora
+from penchant.models.safe_config import read_safe_config
 
 _BYTES = {torch.float64: 8, torch.float32: 4, torch.bfloat16: 2, torch.float16: 2}
 
@@ -75,7 +76,7 @@ def read_model_config(path: str) -> Any:
         ModelError: There is none that transformers can read.
     """
     try:
-        return AutoConfig.from_pretrained(path)
+        return read_safe_config(path)
     except (OSError, TypeError, ValueError) as error:
         lines = str(error).strip().splitlines() or [type(error).__name__]
         raise ModelError(

@@ -18,17 +18,17 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
 
-from jinja2 import TemplateError
-
 from penchant.config import DataConfig
 from penchant.errors import ModelError
 from penchant.tokens.borders import BorderUnknownError, Stretch, find_side, shared_prompt, stretches
+from penchant.tokens.template_guard import check_template, render_within_limits
 from penchant.tokens.transcript import ASSISTANT, HUMAN, TemplateRefusalError, render_transcript
 from penchant.tokens.truncate import NO_SIDE, EncodedPair, EncodedSide, fit
 from penchant.types import Fate, LedgerEntry, PreferencePair, TokenizedPair, Turn
 
 Form = Literal["template", "plain", "transcript"]
 
+_MOST_TOLD = 300
 _EXAMPLE = (Turn("user", "hello"), Turn("assistant", "penchant"))
 
 
@@ -66,8 +66,10 @@ class ChatFormat:
         """Return the ids of a conversation up to the point where the model speaks.
 
         Raises:
-            ModelError: The conversation has no form in this format.
+            ModelError: The conversation has no form in this format, or holds a control token as text.
         """
+        if token := self.special_token_in(*(turn.content for turn in turns)):
+            raise TemplateRefusalError(f"the text holds the control token {token}, which would forge a turn")
         return (*self._bos, *self._encode(self._render(turns, True)))
 
     def response_ids(self, turns: Sequence[Turn], response: str, *, complete: bool = True) -> tuple[int, ...]:
@@ -182,12 +184,7 @@ class ChatFormat:
             return render_transcript(turns, generation_header=generation_header)
         if self.form == "plain":
             return _render_plain(turns, generation_header=generation_header)
-        try:
-            return self.tokenizer.apply_chat_template(
-                [turn.as_message() for turn in turns], tokenize=False, add_generation_prompt=generation_header
-            )
-        except (TemplateError, TypeError, ValueError, KeyError) as error:  # what a template's own program raises
-            raise TemplateRefusalError(f"the chat template refuses this conversation: {error}") from error
+        return _render_template(self.tokenizer, turns, generation_header=generation_header)
 
     def _encode(self, text: str) -> tuple[int, ...]:
         return tuple(self.tokenizer(text, add_special_tokens=False).input_ids)
@@ -219,9 +216,12 @@ def chat_format(tokenizer: Any) -> ChatFormat:
     """Return the chat format of a tokenizer, with its end-of-response token found from the template.
 
     Raises:
-        ModelError: The tokenizer has neither a template that ends turns with a special token nor an EOS token.
+        ModelError: The tokenizer has neither a template that ends turns with a special token nor an EOS token, or
+            its template is not one that may be run, see `penchant.tokens.template_guard`.
     """
     has_template = bool(getattr(tokenizer, "chat_template", None))
+    if has_template:
+        check_template(_template_of(tokenizer))
     end_id = _end_of_turn(tokenizer) if has_template else None
     return ChatFormat(
         tokenizer, _eos(tokenizer) if end_id is None else end_id, "template" if has_template else "plain"
@@ -315,6 +315,25 @@ def _plain_json(text: str) -> str:
         return text  # the template will refuse it
 
 
+def _render_template(tokenizer: Any, turns: Sequence[Turn], *, generation_header: bool) -> str:
+    """A conversation as the tokenizer's own template prints it, in transformers' sandbox and within limits."""
+
+    def render() -> str:
+        messages = [turn.as_message() for turn in turns]
+        return tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=generation_header)
+
+    try:
+        return render_within_limits(render)
+    except ModelError:
+        raise
+    except Exception as error:  # a template is a program: it can fail in every way that Python knows
+        raise TemplateRefusalError(f"the chat template refuses this conversation: {_told(error)}") from error
+
+
+def _told(error: Exception) -> str:
+    return str(error)[:_MOST_TOLD] or type(error).__name__
+
+
 def _render_plain(turns: Sequence[Turn], *, generation_header: bool) -> str:
     """A prompt of one turn, and the response after it."""
     if len(turns) > (1 if generation_header else 2):
@@ -332,6 +351,13 @@ def _special_tokens(tokenizer: Any) -> dict[int, str]:
     return {**marked, **dict(named)}
 
 
+def _template_of(tokenizer: Any) -> str:
+    try:
+        return str(tokenizer.get_chat_template())
+    except ValueError as error:  # of several templates none is the default
+        raise ModelError(f"the tokenizer has no default chat template ({_told(error)})") from error
+
+
 def _eos(tokenizer: Any) -> int:
     if tokenizer.eos_token_id is None:
         raise ModelError(
@@ -343,9 +369,7 @@ def _eos(tokenizer: Any) -> int:
 
 def _end_of_turn(tokenizer: Any) -> int | None:
     """The first special token that the template prints after an assistant's words, if there is one."""
-    text = tokenizer.apply_chat_template(
-        [turn.as_message() for turn in _EXAMPLE], tokenize=False, add_generation_prompt=False
-    )
+    text = _render_template(tokenizer, _EXAMPLE, generation_header=False)
     _, _, suffix = text.rpartition(_EXAMPLE[1].content)
     special = _special_tokens(tokenizer)
     for token in tokenizer(suffix, add_special_tokens=False).input_ids:

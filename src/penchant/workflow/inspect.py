@@ -115,14 +115,13 @@ def load_chat(name: str) -> ChatFormat:
     Raises:
         ModelError: There is no such model, or its tokenizer cannot be read.
     """
-    from transformers import AutoTokenizer
-
     from penchant.models.load import resolve_model
+    from penchant.models.safe_config import read_safe_tokenizer
 
     folder = _tokenizer_folder(Path(name))
     source = str(folder) if folder is not None else resolve_model(name)
     try:
-        return chat_format(AutoTokenizer.from_pretrained(source))
+        return chat_format(read_safe_tokenizer(source))
     except (OSError, ValueError, KeyError, TypeError) as error:
         reason = str(error).strip().splitlines()[:1]
         raise ModelError(f"its tokenizer cannot be read ({''.join(reason)[:200]})", where=name) from error
