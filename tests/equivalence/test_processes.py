@@ -83,7 +83,6 @@ ALWAYS = [("ddp", 2, "last layers"), ("fsdp", 2, "coupled"), ("fsdp", 2, "lora")
         pytest.param("fsdp:2", 4, "lora", marks=pytest.mark.slow),
         pytest.param("fsdp", 3, "last layers", marks=pytest.mark.slow),
         pytest.param("ddp", 3, "coupled", marks=pytest.mark.slow),
-        pytest.param("fsdp+offload", 2, "full", marks=pytest.mark.slow),
     ],
 )
 def test_several_processes_are_one(folder: Path, mode: str, count: int, case: str) -> None:

@@ -33,7 +33,7 @@ Parallel = Annotated[
     typer.Option(
         "--parallel",
         metavar="MODE",
-        help="How processes that torchrun started share the model: ddp, fsdp, fsdp:N (groups of N), +offload.",
+        help="How processes that torchrun started share the model: ddp, fsdp, or fsdp:N (groups of N).",
     ),
 ]
 Limit = Annotated[int | None, typer.Option("--limit", min=1, help="Only the first rows of the data.")]

@@ -20,7 +20,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
-from torch.distributed.fsdp import CPUOffloadPolicy, FSDPModule, OffloadPolicy, fully_shard
+from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.nn.parallel import DistributedDataParallel
 
@@ -31,7 +31,7 @@ from penchant.objective.pair_model import PairModel
 from penchant.processes import is_first, total, world_size
 
 KINDS = ("ddp", "fsdp")
-_FORM = re.compile(r"(?P<kind>[a-z]+)(:(?P<shards>\d+))?(?P<offload>\+offload)?")
+_FORM = re.compile(r"(?P<kind>[a-z]+)(:(?P<shards>[1-9]\d*))?")
 
 
 @dataclass(frozen=True)
@@ -41,44 +41,38 @@ class ParallelMode:
     Attributes:
         kind: ddp or fsdp.
         shards: For fsdp how many processes share one copy of the model; None: all of them.
-        offload: For fsdp whether shards and optimizer state wait in the CPU's memory.
     """
 
     kind: Literal["ddp", "fsdp"] = "ddp"
     shards: int | None = None
-    offload: bool = False
 
     def __str__(self) -> str:
-        shards = "" if self.shards is None else f":{self.shards}"
-        return f"{self.kind}{shards}{'+offload' if self.offload else ''}"
+        return self.kind if self.shards is None else f"{self.kind}:{self.shards}"
 
 
 ONE_COPY_EACH = ParallelMode()
 
 
 def parse_mode(text: str) -> ParallelMode:
-    """Return the mode that a word of the command line names: ddp, fsdp, fsdp:4, fsdp+offload, fsdp:4+offload.
+    """Return the mode that a word of the command line names: ddp, fsdp, or fsdp:4.
 
     Raises:
         UsageError: It names none.
     """
     found = _FORM.fullmatch(text)
-    kind = found["kind"] if found else re.split(r"[:+]", text)[0]
-    if found is None or kind not in KINDS or (kind == "ddp" and (found["shards"] or found["offload"])):
-        if kind == "tp":
-            hint = " Tensor parallelism is not offered: for the sizes served here fsdp does without it."
-        else:
-            hint = did_you_mean(kind, KINDS) if kind not in KINDS else ""
-        raise UsageError(
-            f'"{text}" names no way to share a model.{hint}',
-            where="--parallel",
-            fix="Take ddp, fsdp (weights sharded over all processes), fsdp:N (over groups of N, a copy for each "
-            "group), or either of these with +offload.",
-        )
-    return ParallelMode(
-        "ddp" if kind == "ddp" else "fsdp",
-        int(found["shards"]) if found["shards"] else None,
-        bool(found["offload"]),
+    if found is not None and found["kind"] == "ddp" and not found["shards"]:
+        return ParallelMode("ddp")
+    if found is not None and found["kind"] == "fsdp":
+        return ParallelMode("fsdp", int(found["shards"]) if found["shards"] else None)
+    kind = re.split(r"[:+]", text)[0]
+    hint = did_you_mean(kind, KINDS) if kind not in KINDS else ""
+    if kind in ("tp", "tensor") or "offload" in text:
+        hint = " Tensor parallelism and offloading are not offered."
+    raise UsageError(
+        f'"{text}" names no way to share a model.{hint}',
+        where="--parallel",
+        fix="Take ddp (a whole model in every process), fsdp (weights sharded over all processes), or fsdp:N "
+        "(over groups of N, a copy for each group).",
     )
 
 
@@ -98,7 +92,7 @@ def check_mode(mode: ParallelMode, config: Config) -> None:
         )
     if mode.kind == "ddp":
         return
-    if mode.shards is not None and (mode.shards < 1 or count % mode.shards):
+    if mode.shards is not None and count % mode.shards:
         raise UsageError(f"{count} processes are no groups of {mode.shards}", where="--parallel")
     refused = {
         "engine.compile": config.engine.compile,
@@ -179,14 +173,11 @@ def _shard(model: PairModel, mode: ParallelMode) -> None:
     A pruned last layer is left in the middle of its forward pass (`penchant.models.trunk`), which the hooks of a
     shard of its own would not survive; in the group of the whole module nobody notices.
     """
-    options: dict[str, Any] = {
-        "mesh": _mesh(model.device, mode),
-        "offload_policy": CPUOffloadPolicy() if mode.offload else OffloadPolicy(),
-    }
+    mesh = _mesh(model.device, mode)
     for layer in layers(decoder(model.model))[:-1]:
-        fully_shard(layer, **options)
+        fully_shard(layer, mesh=mesh)
     # gathered again for the backward pass: what stayed whole after a forward pass without one would go stale
-    fully_shard(model, reshard_after_forward=True, **options)
+    fully_shard(model, mesh=mesh, reshard_after_forward=True)
     model.sharded = True
     for module in model.modules():
         if isinstance(module, FSDPModule):
