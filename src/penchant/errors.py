@@ -8,16 +8,18 @@
     +-- DiskError           13   no room, or no permission, to write
     +-- Stopped             75   ended by a signal; what was saved can be resumed
 
-A second Ctrl+C ends at once with code 130, as shells expect. Only these errors are shown without a
-traceback; anything else is a defect of Penchant and says so.
+A second Ctrl+C ends at once with code 130, a second SIGTERM with 143 and a second SIGHUP with 129 (128 + the
+number of the signal, as shells count). Only these errors are shown without a traceback; anything else is a defect
+of Penchant, ends with code 1 and says where its traceback was written.
 """
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
-EXIT_SECOND_INTERRUPT = 130
+EXIT_DEFECT = 1
+EXIT_BY_SIGNAL = 128  # and the number of the signal
 
 
 class PenchantError(Exception):
@@ -61,9 +63,22 @@ class ModelError(PenchantError):
 
 
 class NotFiniteError(PenchantError):
-    """A loss or gradient that is not a finite number; no weight was changed by it."""
+    """A loss or gradient that is not a finite number; no weight was changed by it.
+
+    Args:
+        what: What is wrong, one sentence.
+        where: File, line or option that it concerns, when there is one.
+        fix: What the user can do about it, one sentence.
+        pairs: Ids of all pairs whose own loss is not finite.
+    """
 
     exit_code = 10
+
+    def __init__(
+        self, what: str, *, where: str | None = None, fix: str | None = None, pairs: Sequence[str] = ()
+    ) -> None:
+        super().__init__(what, where=where, fix=fix)
+        self.pairs = tuple(pairs)
 
 
 class DiskError(PenchantError):

@@ -105,10 +105,12 @@ def test_a_finished_run_is_not_resumed(tmp_path: Path, source: Path, data: Path)
     config = tiny_config(source, train={"max_steps": 2, "checkpoint_every": 1})
     run = train_run(config, data, tmp_path / "run").run
     model, metrics = contents(run / "model"), (run / "metrics.jsonl").read_bytes()
+    status = (run / "status.json").read_bytes()
     with pytest.raises(UsageError, match="already finished"):
         train_run(config, data, run, resume=True)
     assert contents(run / "model") == model
     assert (run / "metrics.jsonl").read_bytes() == metrics
+    assert (run / "status.json").read_bytes() == status
 
 
 @pytest.mark.parametrize("loss", ["dpo", "sft"])

@@ -92,19 +92,6 @@ def test_a_signal_stops_at_a_safe_point(tmp_path: Path, config: Config, data: Pa
     assert (run / weights).read_bytes() == (whole / weights).read_bytes()
 
 
-def test_a_second_interrupt_ends_at_once() -> None:
-    """Exit code 130, as shells expect, without waiting for a safe point."""
-    code = (
-        "import os, signal\nfrom penchant.workflow.stopping import Stopper\n"
-        "with Stopper() as stopper:\n    os.kill(os.getpid(), signal.SIGINT)\n    assert stopper.requested\n"
-        "    os.kill(os.getpid(), signal.SIGINT)\n    print('still here')\n"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert done.returncode == 130
-    assert done.stdout == ""
-    assert "once more to stop at once" in done.stderr
-
-
 def test_a_stop_after_the_last_step_finishes_the_run(tmp_path: Path, config: Config, data: Path) -> None:
     """There is nothing to resume, so the model is written."""
     stopper = Stopper()
@@ -207,13 +194,12 @@ def test_a_model_that_does_not_fit_is_not_there(tmp_path: Path, how: str) -> Non
 
 
 def test_a_run_on_a_disk_that_fills_up(tmp_path: Path, source: Path, data: Path) -> None:
-    """The checkpoint of step 2 does not fit: a disk error, no model; with room the run goes on."""
-    config = tiny_config(source, train={"max_steps": 5, "checkpoint_every": 2})
+    """The model does not fit at the end: a disk error, no half of it; with room the run goes on."""
+    config = tiny_config(source, train={"max_steps": 5})
     run = tmp_path / "run"
-    with largest_file(50_000), pytest.raises(DiskError, match="step-2"):
+    with largest_file(50_000), pytest.raises(DiskError, match="model"):
         train_run(config, data, run)
-    assert [line["step"] for line in step_metrics(run)] == [1, 2]
-    assert list((run / "checkpoints").iterdir()) == []
+    assert [line["step"] for line in step_metrics(run)] == [1, 2, 3, 4, 5]
     assert not (run / "model").exists()
     train_run(config, data, run, resume=True)
     assert [line["step"] for line in step_metrics(run)] == [1, 2, 3, 4, 5]

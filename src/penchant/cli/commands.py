@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from penchant.cli.console import make_reporter, printable
+from penchant.cli.typed import typed_command
 from penchant.config import Config
+from penchant.errors import UsageError
 from penchant.workflow.reporter import Reporter
 from penchant.workflow.stopping import Stopper
 
@@ -19,18 +21,29 @@ Result = TypeVar("Result")
 
 
 def demo(
-    out_or_default: Path | None, *, fast: bool, controls: bool, seed: int, quiet: bool, as_json: bool
+    out_or_default: Path | None,
+    *,
+    fast: bool,
+    controls: bool,
+    seed: int,
+    resume: bool,
+    quiet: bool,
+    as_json: bool,
 ) -> None:
     """Run `penchant demo`."""
+    if resume and out_or_default is None:
+        raise UsageError("it is not said which demo is to go on", fix="Name its run directory with --out.")
     out = out_or_default or _first_free(Path("runs/demo"))
     from penchant.evaluation.house_style import SYSTEM_PROMPT
 
     def work(reporter: Reporter, stopper: Stopper) -> dict[str, Any]:
         from penchant.workflow.demo import run_demo
 
-        return run_demo(out, fast=fast, controls=controls, seed=seed, reporter=reporter, stopper=stopper)
+        return run_demo(
+            out, fast=fast, controls=controls, seed=seed, resume=resume, reporter=reporter, stopper=stopper
+        )
 
-    figures = _working(work, quiet=quiet)
+    figures = _working(work, quiet=quiet, again=[["--out", str(out)], ["--resume"]])
     if as_json:
         print(json.dumps(figures))
         return
@@ -142,27 +155,26 @@ def inspect(
 
     from penchant.cli.pair_view import show_findings, show_inspection
     from penchant.config import build_config
-    from penchant.reporting.inspect_page import InspectResult, write_inspect_page
+    from penchant.reporting.inspect_page import write_inspect_page
     from penchant.workflow.inspect import check_findings
 
     config = build_config({}, sets, where="--set").data
 
-    def work(reporter: Reporter, stopper: Stopper) -> InspectResult:
-        from penchant.workflow.inspect import inspect_folder, load_chat
+    from penchant.cli.quiet_libraries import quiet_libraries
+    from penchant.workflow.inspect import inspect_folder, load_chat
 
-        return inspect_folder(
-            data,
-            split=split,
-            row=row,
-            rows=rows,
-            chat=load_chat(model) if model else None,
-            tokenizer=model or "",
-            config=config,
-            token_checks=model is not None,
-            reporter=reporter,
-        )
-
-    result = _working(work, quiet=quiet)
+    quiet_libraries()  # and no Stopper: nothing is made before the end, so Ctrl+C may end it at once
+    result = inspect_folder(
+        data,
+        split=split,
+        row=row,
+        rows=rows,
+        chat=load_chat(model) if model else None,
+        tokenizer=model or "",
+        config=config,
+        token_checks=model is not None,
+        reporter=make_reporter(quiet=quiet),
+    )
     if html is not None:
         write_inspect_page(result, html)  # before anything is printed: `| head` must not cost the page
     console = Console(soft_wrap=False)
@@ -278,7 +290,7 @@ def align(
             for stage in done
         ]
 
-    results = _working(work, quiet=quiet, several=True)
+    results = _working(work, quiet=quiet, again=[["--resume"]], several=True)
     if as_json:
         print(json.dumps(results))
         return
@@ -309,7 +321,6 @@ def plan(
     from rich.console import Console
 
     from penchant.cli.plan_view import plain_plan, show_plan, show_staged_plan
-    from penchant.errors import UsageError
     from penchant.recipes import load_recipe
     from penchant.recipes.stages import has_stages, load_stages
     from penchant.workflow.plan import Plan
@@ -361,7 +372,6 @@ def evaluate(
 ) -> None:
     """Run `penchant eval`."""
     from penchant.cli.likelihood_view import describe_likelihood
-    from penchant.errors import UsageError
 
     if data is None and not house_style:
         raise UsageError("there is nothing to judge by", fix="Give --data FILE, or --house-style.")
@@ -430,6 +440,7 @@ def generate(
             temperature=temperature,
             samples=samples,
             seed=seed,
+            stopper=stopper,
         )
 
     for answer in _working(work, quiet=True):
@@ -506,17 +517,24 @@ def make_pairs(out: Path, questions: str, model: str, *, samples: int, seed: int
     )
 
 
-def _working(work: Callable[[Reporter, Stopper], Result], *, quiet: bool, several: bool = False) -> Result:
+def _working(
+    work: Callable[[Reporter, Stopper], Result],
+    *,
+    quiet: bool,
+    again: Sequence[Sequence[str]] = (),
+    several: bool = False,
+) -> Result:
     """Do a long work with progress, stoppable; libraries keep their own bars and advice to themselves.
 
-    Of several processes the first one goes on from here, and the others end.
+    `again` are options that a command needs to go on from where it was stopped. Of `several` processes the first
+    one goes on from here, and the others end.
     """
     from penchant.cli.quiet_libraries import quiet_libraries
     from penchant.errors import UsageError
 
     if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not several:
         raise UsageError("this command is the work of one process", fix="Start it without torchrun.")
-    with Stopper() as stopper:
+    with Stopper(typed_command(*again)) as stopper:
         quiet_libraries()
         return work(make_reporter(quiet=quiet), stopper) if not several else _work_together(work, stopper, quiet)
 
@@ -564,7 +582,7 @@ def _trained(
             write_report(out)
         return {**vars(result), "run": str(result.run)}
 
-    return _working(work, quiet=quiet, several=True)
+    return _working(work, quiet=quiet, again=[["--resume"]], several=True)
 
 
 def _summary(result: dict[str, Any], what: str) -> str:

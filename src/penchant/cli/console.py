@@ -7,7 +7,7 @@ import sys
 import time
 import unicodedata
 from collections.abc import Iterator
-from typing import Any
+from typing import IO, Any, cast
 
 from rich.console import Console
 from rich.progress import (
@@ -54,11 +54,32 @@ def _how_far(done: int, total: int, seconds: float) -> str:
     return f"{done}/{total}, {seconds / max(1, done) * (total - done):.0f} s left"
 
 
+class _Forgiving:
+    """A stream on which no writing is an error: a run outlives its terminal, and whoever reads its log."""
+
+    def __init__(self, stream: IO[str]) -> None:
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        """Write if it can be."""
+        with contextlib.suppress(OSError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        """Flush if it can be."""
+        with contextlib.suppress(OSError):
+            self._stream.flush()
+
+
 class TerminalReporter(Reporter):
     """Bars with rate, time left and the figures that matter."""
 
     def __init__(self) -> None:
-        self._console = Console(stderr=True)
+        self._console = Console(file=cast(IO[str], _Forgiving(sys.stderr)))
 
     def note(self, text: str) -> None:
         """Print one line, dimmed."""
@@ -98,7 +119,8 @@ class PlainReporter(Reporter):
 
     def note(self, text: str) -> None:
         """Print one line."""
-        print(printable(text), file=sys.stderr, flush=True)
+        with contextlib.suppress(OSError):  # who reads the log may be gone
+            print(printable(text), file=sys.stderr, flush=True)
 
     @contextlib.contextmanager
     def progress(self, what: str, total: int) -> Iterator[Advance]:

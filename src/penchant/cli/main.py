@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
+import tempfile
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +13,7 @@ from typing import Annotated
 
 import typer
 
-from penchant.errors import PenchantError
+from penchant.errors import EXIT_BY_SIGNAL, EXIT_DEFECT, PenchantError
 
 app = typer.Typer(
     name="penchant",
@@ -52,6 +54,7 @@ def demo(
         typer.Option("--controls", help="Also train the controls, instead of showing committed figures."),
     ] = False,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Of the order of the pairs.")] = 0,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the demo in --out.")] = False,
     quiet: Quiet = False,
     as_json: Json = False,
     debug: Debug = False,
@@ -60,7 +63,9 @@ def demo(
     from penchant.cli import commands
 
     _run(
-        lambda: commands.demo(out, fast=fast, controls=controls, seed=seed, quiet=quiet, as_json=as_json),
+        lambda: commands.demo(
+            out, fast=fast, controls=controls, seed=seed, resume=resume, quiet=quiet, as_json=as_json
+        ),
         debug,
     )
 
@@ -465,19 +470,37 @@ def _run(work: Callable[[], None], debug: bool) -> None:
             raise
         print(f"penchant{_which()}: {_printable(error)}", file=sys.stderr)  # it may repeat what stands in a row
         raise SystemExit(error.exit_code) from None
+    except KeyboardInterrupt:  # before, after or outside of what stops at a safe point
+        raise SystemExit(EXIT_BY_SIGNAL + signal.SIGINT) from None
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(0) from None
     except Exception as error:
         if debug:
             raise
-        last = traceback.extract_tb(error.__traceback__)[-1]
-        print(
-            f"penchant{_which()}: a defect of Penchant: {type(error).__name__}: {_printable(error)} "
-            f"({Path(last.filename).name}:{last.lineno})\n  Run it again with --debug and report what it prints.",
-            file=sys.stderr,
-        )
-        raise SystemExit(1) from None
+        print(f"penchant{_which()}: {_described_defect(error)}", file=sys.stderr)
+        raise SystemExit(EXIT_DEFECT) from None
+
+
+def _described_defect(error: Exception) -> str:
+    """What is wrong, where, and where its traceback is: a run's lies in its directory, any other in a new file."""
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    told = [note for note in getattr(error, "__notes__", ()) if "traceback" in note]
+    where = told[0] if told else _kept_traceback(error)
+    return (
+        f"a defect of Penchant: {type(error).__name__}: {_printable(error)} "
+        f"({Path(last.filename).name}:{last.lineno})\n  {where} Please report it; what was saved before is whole."
+    )
+
+
+def _kept_traceback(error: Exception) -> str:
+    try:
+        descriptor, name = tempfile.mkstemp(prefix="penchant-traceback-", suffix=".txt", text=True)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write("".join(traceback.format_exception(error)))
+    except OSError:
+        return "With --debug it shows its traceback."
+    return f"Its traceback is in {name}."
 
 
 def _which() -> str:

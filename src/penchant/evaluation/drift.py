@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from penchant.batching.packing import split_by_tokens
@@ -36,6 +36,7 @@ class DriftProbe:
         max_new_tokens: Longest answer.
         seed: Of the answers.
         micro_batch_tokens: Most tokens in one pass when answers are scored.
+        check_stop: Called before every token; what it raises ends the measurement as if it had not begun.
     """
 
     def __init__(
@@ -47,7 +48,9 @@ class DriftProbe:
         max_new_tokens: int,
         seed: int,
         micro_batch_tokens: int,
+        check_stop: Callable[[], None] = lambda: None,
     ) -> None:
+        self._check_stop = check_stop
         self._loaded, self._model, self._prompts = loaded, model, prompts
         self._max_new_tokens, self._micro_batch_tokens = max_new_tokens, micro_batch_tokens
         self._sampling = Sampling(
@@ -64,7 +67,11 @@ class DriftProbe:
         started = time.perf_counter()
         with compute_in(self._model.precision, self._model.device):
             made = generate(
-                self._loaded, self._prompts, max_new_tokens=self._max_new_tokens, sampling=self._sampling
+                self._loaded,
+                self._prompts,
+                max_new_tokens=self._max_new_tokens,
+                sampling=self._sampling,
+                check_stop=self._check_stop,
             )
         answers = [answer for [answer] in made]
         pairs = [self._as_pair(place, answer) for place, answer in enumerate(answers)]
@@ -95,6 +102,7 @@ class DriftProbe:
         chunks = split_by_tokens([group.num_packed_tokens for group in groups], self._micro_batch_tokens)
         found: list[float] = []
         for chunk in chunks:
+            self._check_stop()
             cache = TrunkCache(1 << 40)
             parts = [(chunk, self._model.collate([groups[place] for place in chunk]))]
             policy, reference = scored_logps(self._model, parts, cache), self._start.logps(parts, cache)

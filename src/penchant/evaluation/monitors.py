@@ -27,6 +27,8 @@ _ZERO_GRADIENT = 1e-6  # of the norm that the run began with
 _ONE_SIDED = 0.9  # of the labels go with length: the few others cannot tell what was learnt
 _LENGTH_SHIFT = 0.5  # answers half as long again, or half as long
 _REPETITION_RISE = 0.1  # of the four-grams of an answer
+_SPIKE = 10  # times what the norm of the gradient has lately been: clipped, but of pairs that are worth a look
+_SPIKE_STEPS = 50  # lately
 _KL_PER_TOKEN = 0.5  # nats: most of what a small model's own uncertainty about its next token comes to
 
 
@@ -176,6 +178,35 @@ def length_only(steps: Sequence[Line], pairs: Sequence[Line]) -> Finding | None:
             "length_baseline": baseline,
             "against_length": None if minority is None else minority.value,
         },
+    )
+
+
+def gradient_spike(steps: Sequence[Line]) -> Finding | None:
+    """Return a finding when the last step's gradient is far larger than those before it.
+
+    Seen when its norm is more than ten times the median of up to fifty steps before. The update itself is clipped
+    (`train.clip_norm`), so it is a sign of odd pairs, or of a learning rate at its limit, and not yet damage.
+
+    Args:
+        steps: Lines of `metrics.jsonl`, in order.
+    """
+    norms = [step["grad_norm"] for step in steps[-_SPIKE_STEPS - 1 :] if "grad_norm" in step]
+    if len(norms) <= _LEAST_STEPS:
+        return None
+    before = median(norms[:-1])
+    if norms[-1] <= _SPIKE * before or before == 0:
+        return None
+    return Finding(
+        "gradient_spike",
+        int(steps[-1]["step"]),
+        f"the gradient norm is {norms[-1]:.4g}, {norms[-1] / before:.0f} times the median of the last "
+        f"{len(norms) - 1} steps, {before:.4g}",
+        (
+            "look at the step's pairs (pairs.jsonl)",
+            "lower train.learning_rate",
+            "lower train.clip_norm",
+        ),
+        {"grad_norm": norms[-1], "median": before},
     )
 
 

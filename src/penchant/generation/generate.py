@@ -39,6 +39,7 @@ def generate(
     sampling: Sampling = GREEDY,
     batch_rows: int = 128,
     on_rows: Callable[[int], None] | None = None,
+    check_stop: Callable[[], None] = lambda: None,
 ) -> list[list[Generated]]:
     """Return `samples` answers to each prompt, in the order of the prompts; several processes share the work.
 
@@ -50,6 +51,7 @@ def generate(
         sampling: Greedy by default.
         batch_rows: Answers made at a time.
         on_rows: Told how many answers were finished, batch by batch.
+        check_stop: Called before every token; what it raises ends the generation.
     """
     answers: list[list[Generated]] = [[] for _ in prompts]
     order = sorted(range(len(prompts)), key=lambda index: len(prompts[index]))  # like lengths, little padding
@@ -57,7 +59,8 @@ def generate(
     chunks = [order[start : start + stride] for start in range(0, len(order), stride)]
     for chunk in chunks[rank() :: world_size()]:
         rows = [index * samples + sample for index in chunk for sample in range(samples)]
-        made = _generate_batch(loaded, [prompts[i] for i in chunk], rows, max_new_tokens, samples, sampling)
+        read = [prompts[i] for i in chunk]
+        made = _generate_batch(loaded, read, rows, max_new_tokens, samples, sampling, check_stop)
         for position, answer in enumerate(made):
             answers[chunk[position // samples]].append(answer)
         if on_rows:
@@ -72,6 +75,7 @@ def _generate_batch(
     max_new_tokens: int,
     samples: int,
     sampling: Sampling,
+    check_stop: Callable[[], None],
 ) -> list[Generated]:
     model, device = loaded.model, loaded.model.device
     draws = torch.stack([uniforms(sampling.seed, row, max_new_tokens) for row in rows]).to(device)
@@ -90,6 +94,7 @@ def _generate_batch(
     alive = torch.arange(len(rows), device=device)  # which answer each row of the batch belongs to
     running = torch.ones(len(rows), dtype=torch.bool, device=device)
     for step in range(max_new_tokens):
+        check_stop()
         tokens = choose_tokens(logits, sampling, draws[alive, step])
         ended = torch.isin(tokens, stops)
         for row, token, was_running, end in zip(

@@ -15,6 +15,7 @@ from torch import Tensor
 from penchant.batching.prefetch import prefetched
 from penchant.errors import NotFiniteError
 from penchant.objective.metrics import StepSums
+from penchant.processes import world_size
 from penchant.training.gates import SameWeightsGuard, check_first_loss
 from penchant.training.optimizer import clipping_scale
 from penchant.training.parallel import gradient_norm
@@ -26,7 +27,9 @@ from penchant.training.telemetry import peak_memory_bytes
 def train(trainer: Trainer, on_step: Callable[[int, dict[str, float]], bool | None]) -> None:
     """Run all steps that are left; `on_step(steps_done, metrics)` is called after each, before the next update.
 
-    When it returns True, that step was the last one.
+    When it returns True, that step was the last one. What is raised between two micro-batches of a step, by
+    `trainer.check_stop` or by a fault, gets through after `on_step` has been told of the step before, with
+    `trainer.interrupted` set: the weights are those after that one.
 
     Raises:
         ModelError: The first loss is not what policy == reference must give, or they stay one.
@@ -38,7 +41,16 @@ def train(trainer: Trainer, on_step: Callable[[int, dict[str, float]], bool | No
     with contextlib.closing(prefetched(partial(prepare, trainer), steps)) as ahead:
         started = time.perf_counter()
         for prepared in ahead:  # the next step is read and packed while this one is computed
-            sums = step_gradients(trainer, prepared)
+            try:
+                sums = step_gradients(trainer, prepared)
+            except Exception:
+                if world_size() > 1:  # the others wait elsewhere, so nothing can be agreed on any more
+                    raise
+                trainer.optimizer.zero_grad(set_to_none=True)
+                trainer.interrupted = True
+                if pending is not None and on_step(pending.step + 1, _read(trainer, pending, guard)):
+                    return
+                raise
             seconds = time.perf_counter() - started
             if pending is not None:  # by now the device has done it, and is busy with the gradients of this one
                 if on_step(pending.step + 1, _read(trainer, pending, guard)):
@@ -89,11 +101,13 @@ def _read(trainer: Trainer, update: _Update, guard: SameWeightsGuard) -> dict[st
     means, grad_norm, step = update.sums.means(), float(update.grad_norm), update.step + 1
     own = update.sums.pair_figures()
     if bool(update.refused):
-        guilty = [index for index, loss in zip(update.order, own["loss"], strict=True) if not math.isfinite(loss)]
+        losses = zip(update.order, own["loss"], strict=True)
+        guilty = [trainer.pairs[index].id for index, loss in losses if not math.isfinite(loss)]
         raise NotFiniteError(
-            f"step {step}: the loss is {means['loss']}, the gradient norm {grad_norm}; {_named(trainer, guilty)}",
+            f"step {step}: the loss is {means['loss']}, the gradient norm {grad_norm}; {_named(guilty)}",
             fix="The weights are those of the step before, and the last checkpoint is untouched. Look at the "
             "pairs, lower train.learning_rate, or try --set engine.precision=fp32.",
+            pairs=guilty,
         )
     guard.hear(step, largest_reward=update.sums.largest_reward(), rate=update.rate, grad_norm=grad_norm)
     trainer.on_pairs(step, update.order, own)
@@ -110,9 +124,9 @@ def _read(trainer: Trainer, update: _Update, guard: SameWeightsGuard) -> dict[st
     }
 
 
-def _named(trainer: Trainer, guilty: list[int]) -> str:
+def _named(guilty: list[str]) -> str:
     """Which pairs have a loss that is not finite, in words."""
     if not guilty:
         return "every pair's own loss is finite"
-    names = ", ".join(trainer.pairs[index].id for index in guilty[:5])
+    names = ", ".join(guilty[:5])
     return f"not finite: {names}" + (f" and {len(guilty) - 5} more pairs" if len(guilty) > 5 else "")

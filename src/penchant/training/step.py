@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 
@@ -24,9 +25,12 @@ from penchant.objective.pair_model import PairModel
 from penchant.objective.step_pass import step_facts
 from penchant.objective.trunk_cache import TrunkCache, trunk_output
 from penchant.processes import rank, world_size
+from penchant.tokens.store import Mapped
 from penchant.training.parallel import Shared
 from penchant.training.schedule import total_steps
 from penchant.types import TokenizedPair
+
+Part = TypeVar("Part")
 
 
 @dataclass
@@ -46,6 +50,8 @@ class Trainer:
         moving: The reference of the steps, when it moves; `reference` then is where it began.
         on_pairs: Hears a step's number (from 1), its pairs and their own figures, before its means are told.
         shared: The model as several processes share it.
+        check_stop: Called after every micro-batch; what it raises ends the training between two updates.
+        interrupted: Whether the step under way will not be finished, so that the one before has to be saved.
     """
 
     config: Config
@@ -60,6 +66,8 @@ class Trainer:
     moving: MovingReference | None = None
     on_pairs: Callable[[int, Sequence[int], dict[str, list[float]]], None] = lambda *_: None
     shared: Shared = None  # type: ignore[assignment]  # of one process, when nothing is said
+    check_stop: Callable[[], None] = lambda: None
+    interrupted: bool = False
 
     def __post_init__(self) -> None:
         self.micro_batch_tokens = self.config.engine.micro_batch_tokens
@@ -174,6 +182,7 @@ def _add_up(trainer: Trainer, prepared: Prepared) -> StepSums:
         labels = None if facts.desirable is None else facts.desirable[places]
         sums.add(losses, result.logps, reference, config=config, tokens=batch.num_tokens, desirable=labels)
         done += len(indices)
+        trainer.check_stop()
     _keep_company(trainer, prepared)
     return sums
 
@@ -191,7 +200,8 @@ def _keep_company(trainer: Trainer, prepared: Prepared) -> None:
 def _step_reference(trainer: Trainer, prepared: Prepared) -> PairLogps | None:
     """The reference's log-probabilities of the step's pairs, in the order of its micro-batches."""
     if trainer.moving is not None:
-        return trainer.moving.logps(prepared.parts, trainer.trunk_cache, prepared.passes)
+        parts = checked(trainer.check_stop, prepared.parts)
+        return trainer.moving.logps(parts, trainer.trunk_cache, prepared.passes)
     return stored_reference(trainer, prepared)
 
 
@@ -201,7 +211,18 @@ def facts_of_step(trainer: Trainer, prepared: Prepared, reference: PairLogps | N
     facts = pair_facts(config, [trainer.pairs[index] for index in order], prepared.weight, model.device)
     if not is_coupled(config):
         return facts
+    parts = checked(trainer.check_stop, parts)
     return step_facts(config, model, parts, reference, trainer.trunk_cache, facts, prepared.pairs, prepared.passes)
+
+
+def checked(check: Callable[[], None], parts: Sequence[Part]) -> Sequence[Part]:
+    """Return micro-batches, or anything else, with a call of `check` before each that is asked for."""
+
+    def one(part: Part) -> Part:
+        check()
+        return part
+
+    return Mapped(one, parts)
 
 
 def _shrink(trainer: Trainer, prepared: Prepared) -> None:

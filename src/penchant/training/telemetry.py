@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import resource
@@ -34,14 +35,21 @@ class MetricsLog:
             path.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
 
     def append(self, line: Mapping[str, Any]) -> None:
-        """Add one line in one write, so that a kill leaves at most a torn last line."""
+        """Add one line in one write, so that a kill leaves at most a torn last line; a full disk leaves none.
+
+        Raises:
+            DiskError: There is no room or no permission; the lines are those before.
+        """
         if not is_first():
             return
         data = (json.dumps(line) + "\n").encode()
         with disk_errors(self.path):
             descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND)
             try:
-                os.write(descriptor, data)
+                before = os.fstat(descriptor).st_size
+                if os.write(descriptor, data) < len(data):
+                    os.ftruncate(descriptor, before)
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             finally:
                 os.close(descriptor)
 

@@ -28,6 +28,7 @@ from penchant.objective.pair_model import PairModel
 from penchant.objective.step_pass import step_facts
 from penchant.objective.trunk_cache import TrunkCache, trunk_output
 from penchant.training.checkpoint import check_best, load_best, save_best
+from penchant.training.step import checked
 from penchant.training.telemetry import MetricsLog
 from penchant.types import TokenizedPair
 
@@ -84,14 +85,17 @@ class HeldOut:
 
 
 @torch.no_grad()
-def validate(config: ObjectiveConfig, model: PairModel, held_out: HeldOut) -> dict[str, float]:
+def validate(
+    config: ObjectiveConfig, model: PairModel, held_out: HeldOut, check_stop: Callable[[], None] = lambda: None
+) -> dict[str, float]:
     """Return loss, rewards and log-probabilities that a step on the held-out pairs would log: means over pairs.
 
     They are summed pair by pair, so they do not depend on which pairs share a pass; a loss that compares the pairs
-    of a step compares all that are held out. Nothing is changed: no weight, no gradient, no reference.
+    of a step compares all that are held out. Nothing is changed: no weight, no gradient, no reference. Whatever
+    `check_stop` raises before a pass ends it.
     """
-    sums, facts, done = StepSums(), _facts(config, model, held_out), 0
-    for chunk, wanted in evenly(model, held_out.chunks):
+    sums, facts, done = StepSums(), _facts(config, model, held_out, check_stop), 0
+    for chunk, wanted in evenly(model, checked(check_stop, held_out.chunks)):
         into, own = (sums, slice(done, done + len(chunk))) if wanted else (StepSums(), slice(len(chunk)))
         _add(into, config, model, held_out, chunk, facts.select(own))
         done += len(chunk) if wanted else 0
@@ -99,7 +103,9 @@ def validate(config: ObjectiveConfig, model: PairModel, held_out: HeldOut) -> di
     return {**sums.means(), "pairs": sums.pairs, "tokens": sums.tokens}
 
 
-def _facts(config: ObjectiveConfig, model: PairModel, held_out: HeldOut) -> PairFacts:
+def _facts(
+    config: ObjectiveConfig, model: PairModel, held_out: HeldOut, check_stop: Callable[[], None]
+) -> PairFacts:
     order = [index for chunk in held_out.chunks for index in chunk]
     facts = pair_facts(config, [held_out.pairs[index] for index in order], 1.0, model.device)
     if not is_coupled(config):
@@ -108,6 +114,7 @@ def _facts(config: ObjectiveConfig, model: PairModel, held_out: HeldOut) -> Pair
     reference = held_out.reference
     if reference is not None:
         reference = reference.select(torch.tensor(order), model.device)
+    parts = checked(check_stop, parts)
     return step_facts(config, model, parts, reference, held_out.trunk_cache, facts, held_out.pairs_of)
 
 
@@ -148,11 +155,13 @@ class Course:
         value: The best figure so far.
         step: The optimizer steps done when it was measured.
         without: Validations since then.
+        heard: The optimizer steps done at the last validation.
     """
 
     value: float | None = None
     step: int | None = None
     without: int = 0
+    heard: int = 0
 
     def hear(self, step: int, value: float, *, lower_is_better: bool) -> bool:
         """Take in a figure; return whether it is better than all before. No number, and a tie, is not better."""
@@ -164,6 +173,7 @@ class Course:
             self.value, self.step, self.without = value, step, 0
         else:
             self.without += 1
+        self.heard = step
         return better
 
 
@@ -179,6 +189,7 @@ class Validator:
         note: Hears one line a validation.
         start_step: Optimizer steps already done, when resumed.
         state: What the checkpoint holds of earlier validations.
+        check_stop: Called before every pass; what it raises ends the validation as if it had not begun.
 
     Raises:
         ModelError: The best weights that the checkpoint counts on are not there.
@@ -195,8 +206,10 @@ class Validator:
         note: Callable[[str], None],
         start_step: int = 0,
         state: dict[str, Any] | None = None,
+        check_stop: Callable[[], None] = lambda: None,
     ) -> None:
         self._config, self._model, self._held_out = config, model, held_out
+        self._check_stop = check_stop
         self._checkpoints = run / "checkpoints"
         self._total_steps, self._note = total_steps, note
         self.course = Course(**(state or {}))
@@ -225,11 +238,16 @@ class Validator:
         return asdict(self.course)
 
     def after_step(self, step: int) -> bool:
-        """Validate after `step` optimizer steps, if it is time; return whether the run is to end here."""
-        if step % (self._config.train.evaluate_every or 1) != 0 and step != self._total_steps:
+        """Validate after `step` optimizer steps, if it is time; return whether the run is to end here.
+
+        Asked again about a step that was validated after, it does nothing: so a resumed run asks about the step
+        that it resumes from, whose validation may have been cut short.
+        """
+        due = step % (self._config.train.evaluate_every or 1) == 0 or step == self._total_steps
+        if not due or step <= self.course.heard:
             return False
         started = time.perf_counter()
-        figures = validate(self._config.objective, self._model, self._held_out)
+        figures = validate(self._config.objective, self._model, self._held_out, self._check_stop)
         seconds = time.perf_counter() - started
         better = self.course.hear(step, figures[self.metric], lower_is_better=self.metric in _LOWER_IS_BETTER)
         if better and self._config.train.keep_best is not None:

@@ -23,6 +23,7 @@ from penchant.training.telemetry import peak_memory_bytes
 from penchant.workflow.evaluate import answer_questions, evaluate, subject_of, write_evaluation
 from penchant.workflow.make_pairs import Question, read_questions
 from penchant.workflow.reporter import Reporter
+from penchant.workflow.run_directory import finished
 from penchant.workflow.stopping import Stopper
 from penchant.workflow.train import train_run
 
@@ -38,6 +39,7 @@ def run_demo(
     fast: bool = False,
     controls: bool = False,
     seed: int = 0,
+    resume: bool = False,
     overrides: Sequence[str] = (),
     reporter: Reporter | None = None,
     stopper: Stopper | None = None,
@@ -49,6 +51,7 @@ def run_demo(
         fast: Few steps and questions, for a look and for tests.
         controls: Train the controls too; otherwise their committed figures are shown as such.
         seed: Of the order of the pairs, and of random labels.
+        resume: Go on with the demo in `out`; of what was finished there the training is not done again.
         overrides: Further `a.b=c` changes of every recipe.
         reporter: Hears notes and progress.
         stopper: Asked at every safe point whether to stop.
@@ -57,7 +60,9 @@ def run_demo(
     started = time.perf_counter()
     sets = [f"train.seed={seed}", *(_FAST_SETS if fast else ()), *overrides]
     questions = read_questions(house_style_file("test_questions"))[: _FAST_QUESTIONS if fast else None]
-    train_run(load_recipe("demo", sets), house_style_file("pairs"), out, reporter=reporter, stopper=stopper)
+    if not (resume and finished(out)):
+        recipe = load_recipe("demo", sets)
+        train_run(recipe, house_style_file("pairs"), out, resume=resume, reporter=reporter, stopper=stopper)
     release_memory()
     figures, rows = evaluate(
         subject_of(str(out), None),
@@ -71,7 +76,7 @@ def run_demo(
     policy = [judged_row(row) for row in rows]
     if controls:
         trained = [
-            _control(name, recipe, out, sets, questions, policy, reporter, stopper)
+            _control(name, recipe, out, sets, questions, policy, reporter, stopper, resume=resume)
             for name, recipe in CONTROL_RECIPES.items()
         ]
     else:
@@ -107,12 +112,15 @@ def _control(
     policy: Sequence[JudgedAnswer],
     reporter: Reporter,
     stopper: Stopper,
+    *,
+    resume: bool,
 ) -> dict[str, Any]:
     """Train a control of the same length in a folder of its own and judge it on the same questions."""
     reporter.note(f"Control: {name}")
     config: Config = load_recipe(recipe, sets)
     folder = out / "controls" / recipe
-    train_run(config, house_style_file("pairs"), folder, reporter=reporter, stopper=stopper)
+    if not (resume and finished(folder)):
+        train_run(config, house_style_file("pairs"), folder, resume=resume, reporter=reporter, stopper=stopper)
     release_memory()
     loaded = load_model(str(folder / "model"))
     divergence = divergence_figures(loaded, load_model(config.model.path))

@@ -112,6 +112,7 @@ def evaluate(
     logps: dict[str, dict[str, PairLogps]] = {what: {} for what in _WHAT}
     answers: dict[str, list[JudgedAnswer]] = {}
     for who, name in names.items():  # one after the other: two models at once would double the memory
+        stopper.check()
         loaded = _load(subject, name, device)
         if data is not None:
             sets = sets or _held_out(data, limit, loaded, subject.config, reporter)
@@ -128,6 +129,7 @@ def evaluate(
             figures |= likelihood_figures(*both, clusters)
         else:
             figures |= preference_figures(*both, clusters, beta=subject.config.objective.beta)
+    stopper.check()
     figures |= divergence_figures(
         _load(subject, subject.policy, device), _load(subject, subject.reference, device)
     )
@@ -171,6 +173,7 @@ def answer_questions(
             max_new_tokens=config.eval.max_new_tokens,
             batch_rows=config.eval.batch_rows,
             on_rows=answered,
+            check_stop=stopper.check,
         )
     return [
         judged(question.text, loaded.chat.decode(row[0].ids), finished=row[0].finished)

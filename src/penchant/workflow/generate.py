@@ -10,6 +10,7 @@ from penchant.generation.sampling import Sampling
 from penchant.models.load import load_model
 from penchant.types import Turn
 from penchant.workflow.setup import run_config
+from penchant.workflow.stopping import Stopper
 
 
 def ask(
@@ -21,6 +22,7 @@ def ask(
     temperature: float = 0.0,
     samples: int = 1,
     seed: int = 0,
+    stopper: Stopper | None = None,
 ) -> list[dict[str, Any]]:
     """Return answers as {"text", "finished", "tokens"}.
 
@@ -32,7 +34,9 @@ def ask(
         temperature: 0 takes the likeliest token.
         samples: How many answers.
         seed: Of the sampling.
+        stopper: Asked before every token whether to stop.
     """
+    stopper = stopper or Stopper()
     inner = Path(model) / "model"
     loaded = load_model(str(inner) if inner.is_dir() else model)
     config = run_config(Path(model))
@@ -45,6 +49,7 @@ def ask(
         max_new_tokens=max_new_tokens,
         samples=samples,
         sampling=Sampling(temperature=temperature, seed=seed),
+        check_stop=stopper.check,
     )
     return [
         {"text": loaded.chat.decode(one.ids).strip(), "finished": one.finished, "tokens": len(one.ids)}

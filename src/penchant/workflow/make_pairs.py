@@ -102,6 +102,7 @@ def make_pairs(
             sampling=replace(PAIR_SAMPLING, seed=seed),
             batch_rows=_ROWS_AT_ONCE,
             on_rows=answered,
+            check_stop=stopper.check,
         )
     answers = [
         [_judged(question, loaded.chat.decode(one.ids), one.finished) for one in row]

@@ -128,6 +128,7 @@ def prepare(
         spool = folder / ".spool"
         with disk_errors(out), spool.open("w", encoding="utf-8", newline="\n") as lines:
             reading = _read(pinned, config, lines, tagger, reporter, stopper)
+        stopper.check()
         if strict:
             _refuse_broken(reading.ledger)
         chosen = _draw(reading, pinned, config)

@@ -52,12 +52,14 @@ from penchant.workflow.run_directory import (
     FACTS,
     check_space,
     claim,
+    finished,
     forget_the_end,
     model_card,
     save_trained,
     write_config,
 )
-from penchant.workflow.run_steps import moving_reference, resume_from, run_steps, validator_of
+from penchant.workflow.run_lock import run_lock
+from penchant.workflow.run_steps import between_passes, moving_reference, resume_from, run_steps, validator_of
 from penchant.workflow.setup import (
     describe_ledger,
     fingerprint,
@@ -68,6 +70,7 @@ from penchant.workflow.setup import (
     training_examples,
 )
 from penchant.workflow.sft import training_pairs
+from penchant.workflow.status import RunStatus, describe_kill, run_status
 from penchant.workflow.stopping import Stopper
 from penchant.workflow.watch import Watch, make_watch
 
@@ -132,11 +135,40 @@ def train_run(
     check_mode(parallel, config)
     device = choose_device(config.engine.device)
     _refuse_unused_reference(config)
+    stopper.check()
     pairs, ledger = training_pairs(config, data, limit=limit)
     read = read_held_out(config, data)
-    if is_first():
+    stopper.check()
+    given = (config, pairs, ledger, read, device, parallel, out, began)
+    if not is_first():
+        return _train(*given, RunStatus(out, stopper, silent=True), reporter, stopper, resume=resume)
+    with run_lock(out, reporter.note):
         claim(out, resume=resume)
-    loaded, tokenized, held_out, start, other = _open(config, pairs, ledger, read, device, reporter, stopper)
+        if resume and (killed := describe_kill(out)):
+            reporter.note(killed)
+        with run_status(out, stopper, silent=resume) as status:
+            return _train(*given, status, reporter, stopper, resume=resume)
+
+
+def _train(
+    config: Config,
+    pairs: Sequence[PreferencePair],
+    ledger: Ledger,
+    read: tuple[list[PreferencePair], Ledger] | None,
+    device: str,
+    parallel: ParallelMode,
+    out: Path,
+    began: float,
+    status: RunStatus,
+    reporter: Reporter,
+    stopper: Stopper,
+    *,
+    resume: bool,
+) -> TrainResult:
+    """Train in a run directory that this process, and those started with it, alone work in."""
+    loaded, tokenized, held_out, start, other = _open(
+        config, pairs, ledger, read, device, status, reporter, stopper
+    )
     part = choose_trainable(loaded.model, **configured_choice(config.model, config.train.seed))
     reporter.note(describe_ledger(ledger))
     reporter.note(describe_part(part))
@@ -153,7 +185,7 @@ def train_run(
         **({"validation data": fingerprint(held_out)} if held_out else {}),
         **({"reference": other.weights} if other else {}),
     }
-    checkpoint = _begin(config, out, identity, ledger, parallel, resume=resume)
+    checkpoint = _begin(config, out, identity, ledger, parallel, status, resume=resume)
     model = scoring_model(
         loaded,
         config.engine,
@@ -163,6 +195,7 @@ def train_run(
         step_tokens=max(config.engine.micro_batch_tokens, 2 * config.data.max_tokens),
     )
     shared = share_model(model, parallel)
+    status.begin("scoring the reference")
     started = time.perf_counter()
     layout = layout_of(config, model.precision, tokenized, held_out)
     with contextlib.closing(open_trunk_cache(config.engine, model, layout, reporter)) as cache:
@@ -176,9 +209,11 @@ def train_run(
         if not answers and model.trunk_layers and all(index in cache for index in layout.keys):
             model.rest_trunk()  # nobody will ask for the layers below again
         seconds = time.perf_counter() - started
+        status.begin("training")
         done = _do_steps(
-            config, loaded, shared, layout, reference, cache, checkpoint, identity, out, reporter, stopper
+            config, loaded, shared, layout, reference, cache, checkpoint, identity, out, status, reporter, stopper
         )
+    # from here on nothing is left to resume: a stop would cost another checkpoint, and the model is as large
     lines = done.lines
     steps = int(lines[-1]["step"])
     kept_step = (done.validator.restore_best() if done.validator else None) or steps
@@ -212,6 +247,7 @@ def _begin(
     identity: dict[str, Any],
     ledger: Ledger,
     parallel: ParallelMode,
+    status: RunStatus,
     *,
     resume: bool,
 ) -> Path | None:
@@ -222,6 +258,8 @@ def _begin(
     if is_first():
         if not checkpoint:
             forget_the_end(out)
+        if not finished(out):  # a resume of it will be refused, and changes nothing
+            status.speak()
         write_config(out, config, identity, parallel)
         ledger.write(out / "ledger.parquet")
     return checkpoint
@@ -261,6 +299,7 @@ def _do_steps(
     checkpoint: Path | None,
     identity: dict[str, Any],
     out: Path,
+    status: RunStatus,
     reporter: Reporter,
     stopper: Stopper,
 ) -> _Done:
@@ -278,12 +317,21 @@ def _do_steps(
         moving=moving_reference(config, model),
         shared=shared,
     )
-    watch = make_watch(config, loaded, model, layout, out, reporter, total_steps=trainer.total_steps)
+    watch = make_watch(
+        config,
+        loaded,
+        model,
+        layout,
+        out,
+        reporter,
+        total_steps=trainer.total_steps,
+        check_stop=between_passes(stopper),
+    )
     if checkpoint:  # after all that has to know the policy as it began
         resume_from(trainer, checkpoint, identity)
     held_out = HeldOut(layout.pairs, layout.held_out, reference, cache, layout.held_out_counts)
-    validator = validator_of(trainer, held_out, checkpoint, out)
-    lines, seconds = run_steps(trainer, validator, watch, out, identity, reporter, stopper)
+    validator = validator_of(trainer, held_out, checkpoint, out, stopper)
+    lines, seconds = run_steps(trainer, validator, watch, out, identity, reporter, stopper, status)
     return _Done(lines, seconds, validator, watch)
 
 
@@ -318,19 +366,24 @@ def _open(
     ledger: Ledger,
     read: tuple[list[PreferencePair], Ledger] | None,
     device: str,
+    status: RunStatus,
     reporter: Reporter,
     stopper: Stopper,
 ) -> tuple[LoadedModel, Sequence[TokenizedPair], Sequence[TokenizedPair], str, OtherReference | None]:
     """The policy, pairs and held-out pairs as it reads them, its digest, and another reference if asked for."""
+    status.begin("loading the model")
     loaded = _start(config, device)
+    status.begin("tokenizing")
     tokenized = training_tokens(config, pairs, ledger, loaded.chat, reporter=reporter, stopper=stopper)
     held_out = tokenize_held_out(read, tokenized, loaded.chat, config, reporter) if read else []
+    stopper.check()
     weights = weights_digest(loaded.model)
     if config.model.reference is None:
         return loaded, tokenized, held_out, weights, None
     precision, vocabulary = choose_precision(config.engine.precision, device), loaded.tokenizer.get_vocab()
     layout = layout_of(config, precision, tokenized, held_out)
     del loaded  # one model in memory at a time
+    status.begin("scoring the reference")
     chunks = [*layout.chunks, *layout.held_out]
     other = score_other_reference(config, layout.pairs, chunks, layout.keys, vocabulary, reporter, stopper)
     reporter.note(describe_other(config, weights, other))

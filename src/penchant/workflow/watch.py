@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from heapq import nsmallest
 from itertools import islice
@@ -12,7 +12,14 @@ from typing import Any
 
 from penchant.config import Config
 from penchant.evaluation.drift import DriftProbe
-from penchant.evaluation.monitors import Finding, displacement, drift, length_only, no_improvement
+from penchant.evaluation.monitors import (
+    Finding,
+    displacement,
+    drift,
+    gradient_spike,
+    length_only,
+    no_improvement,
+)
 from penchant.models.load import LoadedModel
 from penchant.objective.pair_model import PairModel
 from penchant.processes import first_one_first, is_first
@@ -26,6 +33,7 @@ PAIRS_FILE, GENERATIONS_FILE = "pairs.jsonl", "generations.jsonl"
 
 _CHECKS = 40  # looks at the figures in a run
 _SHOWN_PAIRS, _SHOWN_TOKENS = 10, 80
+_SHOWN_SPIKES, _SHOWN_OF_A_STEP = 5, 3
 _CANDIDATES = 4096  # pairs among which prompts to answer are chosen
 
 
@@ -56,6 +64,7 @@ class Watch:
         self._steps: list[Mapping[str, Any]] = []
         self._generations: list[Mapping[str, Any]] = []
         self._warned: set[str] = set()
+        self._spikes, self._worst_of, self._worst = 0, 0, []  # told of; of which step, the pairs
 
     def start(self, start_step: int) -> None:
         """Take in what the run directory holds up to a step; before the first one answer the prompts once."""
@@ -77,6 +86,8 @@ class Watch:
 
     def on_pairs(self, step: int, order: Sequence[int], own: Mapping[str, list[float]]) -> None:
         """Keep the pairs of a step with their own figures, where there is a reference to compare with."""
+        by_loss = sorted(zip(own["loss"], order, strict=True), reverse=True)
+        self._worst_of, self._worst = step, [self._pairs[index].id for _, index in by_loss[:_SHOWN_OF_A_STEP]]
         if "chosen_log_ratio" not in own:
             return
         pairs = [self._pairs[index] for index in order]
@@ -92,10 +103,16 @@ class Watch:
         )
 
     def after_step(self, step: int, metrics: Mapping[str, float]) -> bool:
-        """Look at the run after a step, if it is time; return whether it is to end here."""
-        self._steps.append(metrics)
+        """Look at the run after a step, if it is time; return whether it is to end here.
+
+        A resumed run asks about the step that it resumes from too, whose answers may have been cut short.
+        """
+        if not self._steps or self._steps[-1]["step"] < step:
+            self._steps.append(metrics)
+        self._look_for_a_spike()
         every, last = self._config.monitor.generate_every, step == self._total_steps
-        if self._probe is not None and every is not None and (step % every == 0 or last):
+        answered = bool(self._generations) and self._generations[-1]["step"] == step
+        if self._probe is not None and every is not None and (step % every == 0 or last) and not answered:
             self._answer(step)
         if last or step % max(1, self._total_steps // _CHECKS) or step < self._total_steps / 4:
             return False
@@ -136,6 +153,16 @@ class Watch:
             "(monitor.displacement_stop)"
         )
         return True
+
+    def _look_for_a_spike(self) -> None:
+        spike = gradient_spike(self._steps)
+        if spike is None or self._spikes == _SHOWN_SPIKES:
+            return
+        self._spikes += 1
+        silence = "; further ones are not reported" if self._spikes == _SHOWN_SPIKES else ""
+        worst = f"; the pairs of the step, those with the largest loss first: {', '.join(self._worst)}"
+        pairs = worst if self._worst_of == spike.step else ""
+        self._reporter.warn(f"step {spike.step}: {spike.summary}{pairs}{silence}")
 
     def _answer(self, step: int) -> None:
         assert self._probe is not None
@@ -184,10 +211,12 @@ def make_watch(
     reporter: Reporter,
     *,
     total_steps: int,
+    check_stop: Callable[[], None] = lambda: None,
 ) -> Watch:
     """Return what watches a run, the policy being as it is before the first step.
 
-    The prompts to be answered are held-out ones where there are any, else training prompts; always the same.
+    The prompts to be answered are held-out ones where there are any, else training prompts; always the same. What
+    `check_stop` raises ends the answering.
     """
     probe = None
     if config.monitor.generate_every is not None:
@@ -201,6 +230,7 @@ def make_watch(
             max_new_tokens=config.monitor.max_new_tokens,
             seed=config.train.seed,
             micro_batch_tokens=config.engine.micro_batch_tokens,
+            check_stop=check_stop,
         )
     return Watch(config, layout.training_pairs, out, reporter, total_steps=total_steps, probe=probe)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -164,10 +165,15 @@ def test_what_penchant_cannot_explain_is_its_defect(monkeypatch: pytest.MonkeyPa
         raise KeyError("surprise")
 
     monkeypatch.setattr(commands, "report", broken)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     result = penchant("report", tmp_path)
     assert result.exit_code == 1
     assert "a defect of Penchant: KeyError: 'surprise' (test_commands.py:" in result.stderr
-    assert "--debug" in result.stderr
+    [kept] = tmp_path.glob("penchant-traceback-*.txt")
+    assert f"Its traceback is in {kept}." in result.stderr
+    assert "in broken" in kept.read_text(encoding="utf-8")
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "nowhere"))
+    assert "With --debug it shows its traceback." in penchant("report", tmp_path).stderr
     assert "Traceback" not in result.stderr
     assert isinstance(penchant("report", tmp_path, "--debug").exception, KeyError)
 
@@ -309,7 +315,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
 def test_the_demo_says_whether_it_worked_and_what_comes_next(asked: list[dict[str, Any]], tmp_path: Path) -> None:
     result = penchant("demo", "--out", tmp_path, "--fast", "--seed", 4)
     assert result.exit_code == 0, result.stderr
-    assert asked == [{"out": tmp_path, "fast": True, "controls": False, "seed": 4}]
+    assert asked == [{"out": tmp_path, "fast": True, "controls": False, "seed": 4, "resume": False}]
     assert "It worked: answers." in result.stdout
     assert "50.0% [25.0%, 75.0%] -> 50.0% [25.0%, 75.0%]" in result.stdout
     assert "\x1b" not in result.stdout

@@ -105,3 +105,16 @@ def test_a_warning_stands_out_and_is_as_harmless(
     said = terminal.getvalue()
     assert "Warning: look \ufffd[2J[red]here" in said
     assert said.startswith("\x1b[1;33m")
+
+
+class Gone(Terminal):
+    def write(self, text: str) -> int:
+        raise OSError(5, "Input/output error")
+
+
+def test_a_terminal_that_is_gone_stops_no_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stderr", Gone())
+    for reporter in (TerminalReporter(), PlainReporter()):
+        reporter.warn("something")
+        with reporter.progress("Training", 2) as advance:
+            advance(2)

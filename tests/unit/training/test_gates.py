@@ -107,7 +107,7 @@ def test_what_is_trained_but_never_reached_is_noticed(tmp_path: Path) -> None:
 class _SameObject(MovingReference):
     """A reference that is the policy itself."""
 
-    def logps(self, parts: Any, cache: TrunkCache) -> Any:
+    def logps(self, parts: Any, cache: TrunkCache, passes: int | None = None) -> Any:
         return scored_logps(self._own.model, parts, cache)
 
     def after_step(self, steps_done: int) -> None:

@@ -1,0 +1,172 @@
+"""The real command in real processes, without the seconds that importing torch takes: forked from one that has it.
+
+`Warm` starts that process. Each command runs in a child of it, in a session of its own, as `python -m penchant`
+would; it may be told to send itself a signal at a point that a test names, or to meet a fault there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+FAULTS = {
+    "raise": lambda: _raise(RuntimeError("a fault")),
+    "enospc": lambda: _raise(OSError(28, os.strerror(28))),
+    "kill": lambda: os.kill(os.getpid(), signal.SIGKILL),
+}
+
+
+@dataclass(frozen=True)
+class Done:
+    """How a command ended: as a shell would say it, below zero when a signal ended it."""
+
+    code: int
+    out: str
+    err: str
+
+
+class Warm:
+    """Starts commands quickly.
+
+    Args:
+        folder: Where what they print is kept.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder, self._count = folder, 0
+        command = [sys.executable, "-W", "ignore", "-m", "tests.faults.warm"]
+        root = Path(__file__).parents[2]
+        self._server = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=root
+        )
+        self._ask({"ready": True})
+
+    def close(self) -> None:
+        """End the process that forks."""
+        assert self._server.stdin is not None
+        assert self._server.stdout is not None
+        self._server.stdin.close()
+        self._server.stdout.close()
+        self._server.wait()
+
+    def start(
+        self, *words: object, point: str = "", what: str = "", patches: Sequence[str] = (), terminal: str = ""
+    ) -> int:
+        """Start `penchant WORDS` and return its process id.
+
+        Args:
+            words: The command line.
+            point: "module:name:n": at the n-th call of that function ...
+            what: ... this happens first: a signal's name, or one of FAULTS.
+            patches: "module:name:value" as JSON, set before it starts.
+            terminal: Its controlling terminal, where it prints.
+        """
+        self._count += 1
+        request = {
+            "words": [str(word) for word in words],
+            "out": str(self._folder / f"{self._count}.out"),
+            "err": str(self._folder / f"{self._count}.err"),
+            "point": point,
+            "what": what,
+            "patches": list(patches),
+            "terminal": terminal,
+            "environment": dict(os.environ),
+        }
+        return int(self._ask(request)["pid"])
+
+    def wait(self, pid: int) -> Done:
+        """Wait for the end of the command that was started last."""
+        code = int(self._ask({"wait": pid})["code"])
+        paths = [self._folder / f"{self._count}.{name}" for name in ("out", "err")]
+        return Done(code, *(path.read_text(encoding="utf-8") if path.exists() else "" for path in paths))
+
+    def run(self, *words: object, **options: Any) -> Done:
+        """Start a command and wait for its end."""
+        return self.wait(self.start(*words, **options))
+
+    def _ask(self, request: dict[str, Any]) -> dict[str, Any]:
+        assert self._server.stdin is not None
+        assert self._server.stdout is not None
+        self._server.stdin.write(json.dumps(request) + "\n")
+        self._server.stdin.flush()
+        return json.loads(self._server.stdout.readline())
+
+
+def serve() -> None:
+    """Fork a command for every line of standard input."""
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    for name in ("penchant.workflow.train", "penchant.workflow.evaluate", "penchant.cli.main"):
+        importlib.import_module(name)
+    for line in sys.stdin:
+        request = json.loads(line)
+        answer: dict[str, Any] = {}
+        if "wait" in request:
+            answer["code"] = os.waitstatus_to_exitcode(os.waitpid(request["wait"], 0)[1])
+        elif "words" in request:
+            answer["pid"] = os.fork() or _child(request)
+        answers.write(json.dumps(answer) + "\n")
+        answers.flush()
+
+
+def _child(request: dict[str, Any]) -> int:
+    """Be the command; never returns."""
+    code = 1
+    try:
+        os.setsid()
+        out, err = (request["terminal"] or request[name] for name in ("out", "err"))
+        for number, path in ((0, request["terminal"] or os.devnull), (1, out), (2, err)):
+            os.dup2(os.open(path, os.O_RDWR | os.O_CREAT, 0o644), number)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        os.environ.clear()
+        os.environ.update(request["environment"])
+        module = importlib.import_module("penchant.cli.main")
+        sys.argv = ["penchant/__main__.py", *request["words"]]
+        sys.orig_argv = [sys.executable, "-m", "penchant", *request["words"]]
+        for patch in request["patches"]:
+            where, name, value = patch.split(":", 2)
+            setattr(importlib.import_module(where), name, json.loads(value))
+        if request["point"]:
+            _arm(request["point"], request["what"])
+        module.main()
+        code = 0
+    except SystemExit as error:
+        code = error.code if isinstance(error.code, int) else int(error.code is not None)
+    finally:
+        with contextlib.suppress(OSError):
+            sys.stdout.flush()
+            sys.stderr.flush()
+        os._exit(code)
+
+
+def _arm(point: str, what: str) -> None:
+    where, name, count = point.split(":")
+    module, left = importlib.import_module(where), int(count)
+    function = getattr(module, name)
+
+    def counted(*args: Any, **options: Any) -> Any:
+        nonlocal left
+        left -= 1
+        if left == 0 and what in FAULTS:
+            FAULTS[what]()
+        elif left == 0:
+            os.kill(os.getpid(), getattr(signal, what))
+        return function(*args, **options)
+
+    setattr(module, name, counted)
+
+
+def _raise(error: BaseException) -> None:
+    raise error
+
+
+if __name__ == "__main__":
+    serve()
