@@ -156,7 +156,8 @@ def share_model(model: PairModel, mode: ParallelMode) -> Shared:
     # buffers are functions of the configuration; torch 2.13 has another name for leaving them alone
     known = inspect.signature(DistributedDataParallel).parameters
     alone = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"
-    ddp = DistributedDataParallel(model, gradient_as_bucket_view=True, **{alone: False})
+    options: dict[str, Any] = {"gradient_as_bucket_view": True, alone: False}
+    ddp = DistributedDataParallel(model, **options)
     ddp.register_comm_hook(None, _added)
     return Shared(model, ddp)
 

@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-import torch.distributed.checkpoint as dcp
 from torch import Tensor
-from torch.distributed.checkpoint import HuggingFaceStorageReader, HuggingFaceStorageWriter
+from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader, HuggingFaceStorageWriter
+from torch.distributed.checkpoint.state_dict_loader import load
+from torch.distributed.checkpoint.state_dict_saver import save
 
 from penchant.processes import world_size
 
@@ -28,7 +29,7 @@ def save_sharded(folder: Path, tensors: Mapping[str, Tensor]) -> None:
     """
     folder.mkdir(parents=True, exist_ok=True)
     writer = HuggingFaceStorageWriter(path=str(folder), save_distributed=True)
-    dcp.save(dict(tensors), storage_writer=writer)
+    save(dict(tensors), storage_writer=writer)
 
 
 def names_in(folder: Path) -> list[str]:
@@ -44,4 +45,4 @@ def load_sharded(folder: Path, into: Mapping[str, Tensor]) -> None:
         into: By name, of the shapes and types that were written; other names in the folder are passed over.
     """
     alone = world_size() == 1
-    dcp.load(dict(into), storage_reader=HuggingFaceStorageReader(path=str(folder)), no_dist=alone)
+    load(dict(into), storage_reader=HuggingFaceStorageReader(path=str(folder)), no_dist=alone)
