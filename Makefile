@@ -12,7 +12,7 @@ PIP := $(BIN)/python -m pip install --disable-pip-version-check
 QUIET_IN_A_LOG := $(shell test -t 2 || echo -q)
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo test slow gpu bench check lint format lock wheel clean
+.PHONY: help env demo test slow gpu bench scale check lint format lock wheel clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s%s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -60,6 +60,9 @@ gpu: env ## run the tests that need a CUDA device
 bench: $(BENCH_STAMP) ## compare with TRL's DPOTrainer side by side (half an hour; BENCH_FLAGS="--cases ...")
 	$(BIN)/python -m bench.peers $(BENCH_FLAGS)
 	$(BIN)/python -m bench.render
+
+scale: env ## predict runs on other machines: docs/scale.md's tables and pictures
+	$(BIN)/python scripts/simulate_scale.py --page
 
 # TRL and peft serve the comparison only, so `make env` leaves them out.
 $(BENCH_STAMP): $(STAMP)
