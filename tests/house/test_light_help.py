@@ -6,7 +6,19 @@ import sys
 
 import pytest
 
-VERBS = ("demo", "train", "eval", "generate", "score", "report", "make-pairs", "plan", "sft", "align")
+VERBS = (
+    "demo",
+    "train",
+    "eval",
+    "generate",
+    "score",
+    "report",
+    "make-pairs",
+    "plan",
+    "sft",
+    "align",
+    "verify-resume",
+)
 HEAVY = {"torch", "transformers", "matplotlib", "pyarrow"}
 
 

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 from penchant.cli.console import make_reporter, printable
 from penchant.config import Config
+from penchant.errors import UsageError
 from penchant.workflow.reporter import Reporter
 from penchant.workflow.stopping import Stopper
 
@@ -184,6 +185,7 @@ def train(
     sets: Sequence[str],
     *,
     resume: bool,
+    allow_changes: Sequence[str],
     limit: int | None,
     quiet: bool,
     as_json: bool,
@@ -192,7 +194,7 @@ def train(
     from penchant.recipes import load_recipe
 
     config = load_recipe(recipe, sets)
-    result = _trained(config, data, out, resume=resume, limit=limit, quiet=quiet)
+    result = _trained(config, data, out, resume=resume, allow_changes=allow_changes, limit=limit, quiet=quiet)
     if as_json:
         print(json.dumps(result))
         return
@@ -212,6 +214,7 @@ def sft(
     sets: Sequence[str],
     *,
     resume: bool,
+    allow_changes: Sequence[str],
     limit: int | None,
     quiet: bool,
     as_json: bool,
@@ -222,7 +225,7 @@ def sft(
 
     config = load_recipe(recipe, sets)
     require_sft(config, recipe)
-    result = _trained(config, data, out, resume=resume, limit=limit, quiet=quiet)
+    result = _trained(config, data, out, resume=resume, allow_changes=allow_changes, limit=limit, quiet=quiet)
     if as_json:
         print(json.dumps(result))
         return
@@ -456,6 +459,25 @@ def report(run: Path) -> None:
     _next(f"Report   {write_report(run)}")
 
 
+def verify_resume(run: Path, data: Path | None, *, quiet: bool, as_json: bool) -> None:
+    """Run `penchant verify-resume`."""
+
+    def work(reporter: Reporter, stopper: Stopper) -> dict[str, Any]:
+        from penchant.workflow.verify_resume import verify_resume as run_verify
+
+        found = run_verify(run, data=data, reporter=reporter, stopper=stopper)
+        return {**vars(found), "run": str(found.run)}
+
+    found = _working(work, quiet=quiet)
+    if as_json:
+        print(json.dumps(found))
+        return
+    print(f"\nSteps {found['first_step']} to {found['last_step']} taken once more: equal, bit for bit.")
+    for line in found["compared"]:
+        print(f"  {line}")
+    _next(f"Next     penchant report {run}")
+
+
 def make_pairs(out: Path, questions: str, model: str, *, samples: int, seed: int, quiet: bool) -> None:
     """Run `penchant make-pairs`."""
 
@@ -486,15 +508,33 @@ def _working(work: Callable[[Reporter, Stopper], Result], *, quiet: bool) -> Res
 
 
 def _trained(
-    config: Config, data: Path, out: Path, *, resume: bool, limit: int | None, quiet: bool
+    config: Config,
+    data: Path,
+    out: Path,
+    *,
+    resume: bool,
+    allow_changes: Sequence[str],
+    limit: int | None,
+    quiet: bool,
 ) -> dict[str, Any]:
     """Train, write the report, and return the result as plain data."""
+    if allow_changes and not resume:
+        raise UsageError("--allow-change is not used without --resume", fix="Add --resume, or remove it.")
 
     def work(reporter: Reporter, stopper: Stopper) -> dict[str, Any]:
         from penchant.reporting.report import write_report
         from penchant.workflow.train import train_run
 
-        result = train_run(config, data, out, resume=resume, limit=limit, reporter=reporter, stopper=stopper)
+        result = train_run(
+            config,
+            data,
+            out,
+            resume=resume,
+            allow_changes=allow_changes,
+            limit=limit,
+            reporter=reporter,
+            stopper=stopper,
+        )
         write_report(out)
         return {**vars(result), "run": str(result.run)}
 

@@ -28,6 +28,10 @@ Sets = Annotated[
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, only the result.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+AllowChange = Annotated[
+    list[str] | None,
+    typer.Option("--allow-change", metavar="A.B", help="With --resume: this harmless key may have changed."),
+]
 Limit = Annotated[int | None, typer.Option("--limit", min=1, help="Only the first rows of the data.")]
 
 
@@ -163,6 +167,7 @@ def train(
     out: Annotated[Path, typer.Option("--out", help="Run directory.")],
     sets: Sets = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint.")] = False,
+    allow_change: AllowChange = None,
     limit: Limit = None,
     quiet: Quiet = False,
     as_json: Json = False,
@@ -173,7 +178,15 @@ def train(
 
     _run(
         lambda: commands.train(
-            recipe, data, out, sets or [], resume=resume, limit=limit, quiet=quiet, as_json=as_json
+            recipe,
+            data,
+            out,
+            sets or [],
+            resume=resume,
+            allow_changes=allow_change or [],
+            limit=limit,
+            quiet=quiet,
+            as_json=as_json,
         ),
         debug,
     )
@@ -188,6 +201,7 @@ def sft(
     out: Annotated[Path, typer.Option("--out", help="Run directory.")],
     sets: Sets = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint.")] = False,
+    allow_change: AllowChange = None,
     limit: Limit = None,
     quiet: Quiet = False,
     as_json: Json = False,
@@ -198,7 +212,15 @@ def sft(
 
     _run(
         lambda: commands.sft(
-            recipe, data, out, sets or [], resume=resume, limit=limit, quiet=quiet, as_json=as_json
+            recipe,
+            data,
+            out,
+            sets or [],
+            resume=resume,
+            allow_changes=allow_change or [],
+            limit=limit,
+            quiet=quiet,
+            as_json=as_json,
         ),
         debug,
     )
@@ -352,6 +374,20 @@ def report(
     from penchant.cli import commands
 
     _run(lambda: commands.report(run), debug)
+
+
+@app.command("verify-resume")
+def verify_resume(
+    run: Annotated[Path, typer.Argument(help="A run directory with checkpoints.")],
+    data: Annotated[Path | None, typer.Option("--data", help="Its pairs, if they are elsewhere now.")] = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Take a run's last steps once more, elsewhere, and demand the same bytes."""
+    from penchant.cli import commands
+
+    _run(lambda: commands.verify_resume(run, data, quiet=quiet, as_json=as_json), debug)
 
 
 @app.command("make-pairs")

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from penchant.config import Config
-from penchant.data.atomic import write_json
 from penchant.data.ledger import Ledger
 from penchant.errors import UsageError
 from penchant.models.digest import weights_digest
@@ -23,10 +22,6 @@ from penchant.objective.loss_table import LOSSES, loss_at_reference, needs_refer
 from penchant.objective.pair_model import PairModel
 from penchant.objective.trunk_cache import TrunkCache
 from penchant.tokens.chat import ChatFormat
-from penchant.training.checkpoint import (
-    check_identity,
-    newest_checkpoint,
-)
 from penchant.training.optimizer import check_optimizer, make_optimizer
 from penchant.training.step import Trainer
 from penchant.training.telemetry import peak_memory_bytes
@@ -37,14 +32,15 @@ from penchant.workflow.held_out import read_held_out, tokenize_held_out
 from penchant.workflow.other_reference import OtherReference, describe_other, score_other_reference
 from penchant.workflow.reference_scores import Layout, layout_of, open_trunk_cache, score_reference, stored
 from penchant.workflow.reporter import Reporter
+from penchant.workflow.resuming import look_back, take_up
 from penchant.workflow.run_directory import (
-    FACTS,
     check_space,
     claim,
     forget_the_end,
     model_card,
     save_trained,
     write_config,
+    write_facts,
 )
 from penchant.workflow.run_steps import moving_reference, resume_from, run_steps, validator_of
 from penchant.workflow.setup import (
@@ -92,6 +88,7 @@ def train_run(
     out: Path,
     *,
     resume: bool = False,
+    allow_changes: Sequence[str] = (),
     limit: int | None = None,
     reporter: Reporter | None = None,
     stopper: Stopper | None = None,
@@ -103,6 +100,7 @@ def train_run(
         data: A file of pairs, or a folder with a `train` split.
         out: The run directory.
         resume: Go on from the newest whole checkpoint in `out`, if there is one.
+        allow_changes: Keys of the configuration that may differ from the checkpoint's, such as `engine.threads`.
         limit: Only the first rows of the data.
         reporter: Hears notes and progress.
         stopper: Asked at every safe point whether to stop.
@@ -135,13 +133,14 @@ def train_run(
         "model": start,
         **({"validation data": fingerprint(held_out)} if held_out else {}),
         **({"reference": other.weights} if other else {}),
+        "precision": choose_precision(config.engine.precision, device),
     }
-    checkpoint = newest_checkpoint(out / "checkpoints") if resume else None
-    if checkpoint:  # before anything in the run directory is changed
-        check_identity(checkpoint, identity)
-    else:
+    found = look_back(out, resume=resume)
+    checkpoint = found.path
+    identity = take_up(out, found, identity, config.engine, allow_changes, reporter)
+    if not checkpoint:
         forget_the_end(out)
-    write_config(out, config, identity)
+    write_config(out, config, identity, data=data, limit=limit)
     ledger.write(out / "ledger.parquet")
     model = scoring_model(
         loaded,
@@ -186,7 +185,7 @@ def train_run(
     facts |= done.watch.facts(loaded)
     if not checkpoint:  # of a resumed run the total is not known
         facts |= _grade(out, config, len(tokenized), facts, lines, time.perf_counter() - began, reporter)
-    write_json(out / FACTS, facts)
+    write_facts(out, facts)
     return result
 
 
@@ -227,7 +226,7 @@ def _do_steps(
     )
     watch = make_watch(config, loaded, model, layout, out, reporter, total_steps=trainer.total_steps)
     if checkpoint:  # after all that has to know the policy as it began
-        resume_from(trainer, checkpoint, identity)
+        resume_from(trainer, checkpoint)
     held_out = HeldOut(layout.pairs, layout.held_out, reference, cache)
     validator = validator_of(trainer, held_out, checkpoint, out)
     lines, seconds = run_steps(trainer, validator, watch, out, identity, reporter, stopper)
