@@ -12,7 +12,7 @@ PIP := $(BIN)/python -m pip install --disable-pip-version-check
 QUIET_IN_A_LOG := $(shell test -t 2 || echo -q)
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo test slow gpu bench scale check lint format lock wheel clean
+.PHONY: help env demo test slow faults mutants gpu bench scale check lint format lock wheel clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s%s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -53,6 +53,12 @@ test: env ## run the tests
 
 slow: env ## run the tests that need minutes or the bundled model
 	$(BIN)/python -m pytest -m "slow and not gpu" $(PYTEST_FLAGS)
+
+faults: env ## kill runs at every point and at random times, and compare what they come to (minutes)
+	$(BIN)/python -m pytest tests/faults -m "not slow and not gpu" $(PYTEST_FLAGS)
+
+mutants: env ## remove the lines that make a checkpoint safe one at a time; a test must notice each
+	$(BIN)/python scripts/mutation_check.py
 
 gpu: env ## run the tests that need a CUDA device
 	$(BIN)/python -m pytest -m gpu $(PYTEST_FLAGS)

@@ -6,7 +6,20 @@ import sys
 
 import pytest
 
-VERBS = ("demo", "train", "eval", "generate", "score", "report", "make-pairs", "plan", "sft", "align", "doctor")
+VERBS = (
+    "demo",
+    "doctor",
+    "train",
+    "eval",
+    "generate",
+    "score",
+    "report",
+    "make-pairs",
+    "plan",
+    "sft",
+    "align",
+    "verify-resume",
+)
 HEAVY = {"torch", "transformers", "matplotlib", "pyarrow"}
 
 

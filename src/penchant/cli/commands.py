@@ -197,6 +197,7 @@ def train(
     sets: Sequence[str],
     *,
     resume: bool,
+    allow_changes: Sequence[str],
     limit: int | None,
     parallel: str,
     quiet: bool,
@@ -206,7 +207,16 @@ def train(
     from penchant.recipes import load_recipe
 
     config = load_recipe(recipe, sets)
-    result = _trained(config, data, out, resume=resume, limit=limit, parallel=parallel, quiet=quiet)
+    result = _trained(
+        config,
+        data,
+        out,
+        resume=resume,
+        allow_changes=allow_changes,
+        limit=limit,
+        parallel=parallel,
+        quiet=quiet,
+    )
     if as_json:
         print(json.dumps(result))
         return
@@ -226,6 +236,7 @@ def sft(
     sets: Sequence[str],
     *,
     resume: bool,
+    allow_changes: Sequence[str],
     limit: int | None,
     parallel: str,
     quiet: bool,
@@ -237,7 +248,16 @@ def sft(
 
     config = load_recipe(recipe, sets)
     require_sft(config, recipe)
-    result = _trained(config, data, out, resume=resume, limit=limit, parallel=parallel, quiet=quiet)
+    result = _trained(
+        config,
+        data,
+        out,
+        resume=resume,
+        allow_changes=allow_changes,
+        limit=limit,
+        parallel=parallel,
+        quiet=quiet,
+    )
     if as_json:
         print(json.dumps(result))
         return
@@ -497,6 +517,25 @@ def doctor(*, as_json: bool) -> None:
         )
 
 
+def verify_resume(run: Path, data: Path | None, *, quiet: bool, as_json: bool) -> None:
+    """Run `penchant verify-resume`."""
+
+    def work(reporter: Reporter, stopper: Stopper) -> dict[str, Any]:
+        from penchant.workflow.verify_resume import verify_resume as run_verify
+
+        found = run_verify(run, data=data, reporter=reporter, stopper=stopper)
+        return {**vars(found), "run": str(found.run)}
+
+    found = _working(work, quiet=quiet)
+    if as_json:
+        print(json.dumps(found))
+        return
+    print(f"\nSteps {found['first_step']} to {found['last_step']} taken once more: equal, bit for bit.")
+    for line in found["compared"]:
+        print(f"  {line}")
+    _next(f"Next     penchant report {run}")
+
+
 def make_pairs(out: Path, questions: str, model: str, *, samples: int, seed: int, quiet: bool) -> None:
     """Run `penchant make-pairs`."""
 
@@ -556,11 +595,14 @@ def _trained(
     out: Path,
     *,
     resume: bool,
+    allow_changes: Sequence[str],
     limit: int | None,
     parallel: str,
     quiet: bool,
 ) -> dict[str, Any]:
     """Train, write the report, and return the result as plain data."""
+    if allow_changes and not resume:
+        raise UsageError("--allow-change is not used without --resume", fix="Add --resume, or remove it.")
 
     def work(reporter: Reporter, stopper: Stopper) -> dict[str, Any]:
         from penchant.processes import is_first
@@ -573,6 +615,7 @@ def _trained(
             data,
             out,
             resume=resume,
+            allow_changes=allow_changes,
             limit=limit,
             parallel=parse_mode(parallel),
             reporter=reporter,

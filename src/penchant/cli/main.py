@@ -38,6 +38,10 @@ Parallel = Annotated[
         help="How processes that torchrun started share the model: ddp, fsdp, or fsdp:N (groups of N).",
     ),
 ]
+AllowChange = Annotated[
+    list[str] | None,
+    typer.Option("--allow-change", metavar="A.B", help="With --resume: this harmless key may have changed."),
+]
 Limit = Annotated[int | None, typer.Option("--limit", min=1, help="Only the first rows of the data.")]
 
 
@@ -176,6 +180,7 @@ def train(
     out: Annotated[Path, typer.Option("--out", help="Run directory.")],
     sets: Sets = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint.")] = False,
+    allow_change: AllowChange = None,
     limit: Limit = None,
     parallel: Parallel = "ddp",
     quiet: Quiet = False,
@@ -192,6 +197,7 @@ def train(
             out,
             sets or [],
             resume=resume,
+            allow_changes=allow_change or [],
             limit=limit,
             parallel=parallel,
             quiet=quiet,
@@ -210,6 +216,7 @@ def sft(
     out: Annotated[Path, typer.Option("--out", help="Run directory.")],
     sets: Sets = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint.")] = False,
+    allow_change: AllowChange = None,
     limit: Limit = None,
     parallel: Parallel = "ddp",
     quiet: Quiet = False,
@@ -226,6 +233,7 @@ def sft(
             out,
             sets or [],
             resume=resume,
+            allow_changes=allow_change or [],
             limit=limit,
             parallel=parallel,
             quiet=quiet,
@@ -401,6 +409,20 @@ def doctor(as_json: Json = False, debug: Debug = False) -> None:
     from penchant.cli import commands
 
     _run(lambda: commands.doctor(as_json=as_json), debug)
+
+
+@app.command("verify-resume")
+def verify_resume(
+    run: Annotated[Path, typer.Argument(help="A run directory with checkpoints.")],
+    data: Annotated[Path | None, typer.Option("--data", help="Its pairs, if they are elsewhere now.")] = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Take a run's last steps once more, elsewhere, and demand the same bytes."""
+    from penchant.cli import commands
+
+    _run(lambda: commands.verify_resume(run, data, quiet=quiet, as_json=as_json), debug)
 
 
 @app.command("make-pairs")

@@ -14,6 +14,7 @@ from typing import get_args
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from penchant.data.atomic import flush, hidden_name
 from penchant.errors import DataError, DiskError, PenchantError
 from penchant.types import Fate, LedgerEntry
 
@@ -140,7 +141,7 @@ class Ledger:
             DiskError: The file cannot be written.
         """
         table = pa.Table.from_pylist([_record(entry) for entry in self], schema=_SCHEMA)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        temporary = hidden_name(path, "tmp")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             with temporary.open("wb") as file:
@@ -148,6 +149,7 @@ class Ledger:
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(temporary, path)
+            flush(path.parent)
         except OSError as err:
             raise DiskError(
                 f"the ledger cannot be written: {err.strerror or err}",

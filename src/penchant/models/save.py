@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from penchant.data.atomic import disk_errors
+from penchant.data.atomic import disk_errors, flush_folder, hidden_name, move_folder
 from penchant.models.load import LoadedModel
 from penchant.models.quantized import is_four_bit, merge_into_dequantized
 
@@ -51,12 +49,11 @@ def save_and_merge_adapters(adapters: Any, target: Path) -> None:
 def _whole_folder(target: Path) -> Iterator[Path]:
     with disk_errors(target):
         target.parent.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
+        folder = hidden_name(target, "tmp")
+        folder.mkdir()
         try:
             yield folder
-            os.chmod(folder, 0o755)
-            if target.exists():
-                shutil.rmtree(target)
-            os.replace(folder, target)
+            flush_folder(folder)
+            move_folder(folder, target)
         finally:
             shutil.rmtree(folder, ignore_errors=True)

@@ -1,18 +1,20 @@
-"""Checkpoints: the trained weights and the optimizer's state, whole or not there.
+"""What is in a checkpoint: trained weights, optimizer, generators, and where the run stood.
 
-A checkpoint is written to a hidden folder, every file flushed, a manifest of SHA-256 sums written last, and the
-folder renamed. Loading takes the newest one whose manifest holds. `best-N` beside them is the same for the weights
-alone that validated best.
+    trained.safetensors     the trained weights by name; the frozen ones are those of the reference
+    optimizer.safetensors   the optimizer's tensors as `PARAMETER.NAME`, parameters counted
+    reference.safetensors   the trained part of a reference that moves
+    rng.safetensors         torch's random number generators
+    state.json              the step, the rest of the optimizer's state, validations, Python's and NumPy's
+                            generators, and the identity: what a resume must find unchanged
+
+How it gets to the disk whole: `penchant.training.checkpoint_folder`. `best-N` beside `step-N` is the same for the
+weights alone that validated best.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
-import shutil
-import tempfile
-from collections.abc import Iterator, Set
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,17 +22,31 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from penchant.data.atomic import disk_errors
 from penchant.errors import ModelError
+from penchant.failpoints import failpoint
+from penchant.training.checkpoint_folder import (
+    Found,
+    damage_of,
+    drop_others,
+    find_newest,
+    steps_in,
+    write_folder,
+)
+from penchant.training.identity import Change
+from penchant.training.identity import check_identity as check_same
+from penchant.training.rng_state import restore_rng, rng_numbers, rng_tensors
 
 _KEPT = 2
-_WEIGHTS, _OPTIMIZER, _REFERENCE, _STATE, _MANIFEST = (
+_WEIGHTS, _OPTIMIZER, _REFERENCE, _RNG, _STATE = (
     "trained.safetensors",
     "optimizer.safetensors",
     "reference.safetensors",
+    "rng.safetensors",
     "state.json",
-    "manifest.json",
 )
+_REQUIRED = frozenset({_WEIGHTS, _OPTIMIZER, _RNG, _STATE})
+_BEST_REQUIRED = frozenset({_WEIGHTS, _STATE})
+_PLAIN_BYTES = 1 << 16  # of state.json and the manifest, generously
 
 
 def save_checkpoint(
@@ -43,7 +59,7 @@ def save_checkpoint(
     validation: dict[str, Any] | None = None,
     reference: dict[str, torch.Tensor] | None = None,
 ) -> Path:
-    """Write `step-N` below `folder`, then drop all but the newest two.
+    """Write `step-N` below `folder`, read it back, then drop all but the newest two.
 
     Args:
         folder: The run's `checkpoints`.
@@ -55,15 +71,19 @@ def save_checkpoint(
         reference: The trained part of a reference that moves, for `load_reference`.
 
     Raises:
-        DiskError: There is no room or no permission; older checkpoints are untouched.
+        DiskError: There is no room or no permission, or it cannot be read back; older checkpoints are untouched.
     """
     tensors, plain = _optimizer_state(optimizer)
-    state = {"step": step, "optimizer": plain, "validation": validation, **identity}
-    files = {_WEIGHTS: _trained(model), _OPTIMIZER: tensors} | ({_REFERENCE: reference} if reference else {})
-    target = _write(folder / f"step-{step}", files, state)
-    for old in sorted(_steps(folder))[:-_KEPT]:
-        shutil.rmtree(folder / f"step-{old}", ignore_errors=True)
+    state = {"step": step, "optimizer": plain, "validation": validation, "rng": rng_numbers(), **identity}
+    files = {_WEIGHTS: _trained(model), _OPTIMIZER: tensors, _RNG: rng_tensors()}
+    target = _write(folder / f"step-{step}", files | ({_REFERENCE: reference} if reference else {}), state)
+    drop_old(folder)
     return target
+
+
+def drop_old(folder: Path) -> None:
+    """Remove all checkpoints but the newest two, once the newest is known to be whole."""
+    drop_others(folder, set(sorted(steps_in(folder))[-_KEPT:]))
 
 
 def save_best(folder: Path, step: int, model: nn.Module) -> Path:
@@ -73,10 +93,8 @@ def save_best(folder: Path, step: int, model: nn.Module) -> Path:
         DiskError: There is no room or no permission; what was there is untouched.
     """
     target = _write(folder / f"best-{step}", {_WEIGHTS: _trained(model)}, {"step": step})
-    states = [validation_state(folder / f"step-{one}") for one in _steps(folder)]
-    wanted = {step, *(state.get("step") for state in states)}
-    for old in set(_steps(folder, "best")) - wanted:
-        shutil.rmtree(folder / f"best-{old}", ignore_errors=True)
+    states = [validation_state(folder / f"step-{one}") for one in steps_in(folder)]
+    drop_others(folder, {step, *(state["step"] for state in states if state.get("step") is not None)}, "best")
     return target
 
 
@@ -108,9 +126,9 @@ def check_best(folder: Path, step: int) -> None:
         ModelError: They are not there, or not whole.
     """
     path = folder / f"best-{step}"
-    if not _holds(path, {_WEIGHTS, _STATE}):
+    if damage := damage_of(path, _BEST_REQUIRED):
         raise ModelError(
-            f"the weights that validated best, those of step {step}, are damaged or gone",
+            f"the weights that validated best, those of step {step}, are damaged or gone ({damage})",
             where=str(path),
             fix="Start the run anew.",
         )
@@ -119,83 +137,78 @@ def check_best(folder: Path, step: int) -> None:
 def validation_state(path: Path) -> dict[str, Any]:
     """Return what validations had come to at a checkpoint; {} where there were none, or it cannot be read."""
     try:
-        return json.loads((path / _STATE).read_text(encoding="utf-8"))["validation"] or {}
+        return checkpoint_state(path)["validation"] or {}
     except (OSError, ValueError, KeyError):
         return {}
 
 
-def _write(target: Path, files: dict[str, dict[str, torch.Tensor]], state: dict[str, Any]) -> Path:
-    """Write tensors and state to a folder that is there as a whole or not at all."""
-    folder = target.parent
-    with disk_errors(target):
-        folder.mkdir(parents=True, exist_ok=True)
-        unfinished = Path(tempfile.mkdtemp(dir=folder, prefix=f".{target.name}."))
-        try:
-            for name, tensors in files.items():
-                save_file(tensors, unfinished / name)
-            (unfinished / _STATE).write_text(json.dumps(state), encoding="utf-8")
-            sums = {name: _sha256(unfinished / name) for name in (*files, _STATE)}
-            (unfinished / _MANIFEST).write_text(json.dumps(sums), encoding="utf-8")
-            for name in (*sums, _MANIFEST):
-                _flush(unfinished / name)
-            if target.exists():
-                shutil.rmtree(target)
-            os.replace(unfinished, target)
-            _flush(folder)
-        finally:
-            shutil.rmtree(unfinished, ignore_errors=True)
-    return target
+def checkpoint_state(path: Path) -> dict[str, Any]:
+    """Return the plain part of a checkpoint: `step`, `validation` and the identity among others.
+
+    Raises:
+        OSError: It cannot be read.
+        ValueError: It is torn.
+    """
+    return json.loads((path / _STATE).read_text(encoding="utf-8"))
 
 
-def newest_checkpoint(folder: Path) -> Path | None:
-    """Return the newest checkpoint whose files match their sums, or None when there is none at all.
+def find_checkpoint(folder: Path) -> Found:
+    """Return the newest checkpoint that is whole, and what is wrong with the newer ones; nothing is changed.
 
     Raises:
         ModelError: There are checkpoints, and every one is damaged.
     """
-    steps = sorted(_steps(folder), reverse=True)
-    for step in steps:
-        if _holds(folder / f"step-{step}"):
-            return folder / f"step-{step}"
-    if steps:
-        names = ", ".join(f"step-{step}" for step in steps)
-        raise ModelError(f"every checkpoint is damaged ({names})", where=str(folder), fix="Start the run anew.")
-    return None
+    return find_newest(folder, _REQUIRED)
 
 
-def check_identity(path: Path, identity: dict[str, Any]) -> None:
-    """Refuse a checkpoint that was made by something else.
-
-    Raises:
-        ModelError: It was made by another configuration, data set or model; the differences are named.
-    """
-    state = json.loads((path / _STATE).read_text(encoding="utf-8"))
-    changed = [name for name, value in identity.items() if state.get(name) != value]
-    if changed:
-        raise ModelError(
-            f"this run was started with another {', another '.join(changed)}",
-            where=str(path),
-            fix="Resume with what it was started with, or choose a new --out.",
-        )
+def newest_checkpoint(folder: Path) -> Path | None:
+    """Return the newest checkpoint that is whole, or None when there is none at all. See `find_checkpoint`."""
+    return find_checkpoint(folder).path
 
 
-def load_checkpoint(
-    path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, identity: dict[str, Any]
-) -> int:
-    """Put a checkpoint's state into model and optimizer; return the optimizer steps done.
+def checkpoint_damage(path: Path) -> str:
+    """Return what is wrong with a checkpoint; "" when it is whole."""
+    return damage_of(path, _REQUIRED)
+
+
+def check_identity(path: Path, identity: dict[str, Any], allow: tuple[str, ...] = ()) -> list[Change]:
+    """Return the allowed changes; refuse a checkpoint made by something else. See `penchant.training.identity`.
 
     Raises:
-        ModelError: See `check_identity`.
+        ModelError: It was made by another configuration, data set or model; the differences are listed.
     """
-    check_identity(path, identity)
-    state = json.loads((path / _STATE).read_text(encoding="utf-8"))
+    state = checkpoint_state(path)
+    own = {"step", "optimizer", "validation", "rng"}
+    was = {name: value for name, value in state.items() if name not in own}
+    return check_same(was, identity, where=str(path), allow=allow)
+
+
+def load_checkpoint(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> int:
+    """Put a checkpoint's state into model, optimizer and generators; return the optimizer steps done.
+
+    Whether it is this run's is asked before, with `check_identity`.
+    """
+    state = checkpoint_state(path)
     _load_trained(model, path)
     states: dict[int, dict[str, Any]] = {}
     for key, value in {**load_file(path / _OPTIMIZER), **state["optimizer"]}.items():
         index, _, name = key.partition(".")
         states.setdefault(int(index), {})[name] = value
     optimizer.load_state_dict({**optimizer.state_dict(), "state": states})
+    restore_rng(load_file(path / _RNG), state["rng"])
     return int(state["step"])
+
+
+def _write(target: Path, files: dict[str, dict[str, torch.Tensor]], state: dict[str, Any]) -> Path:
+    def write(folder: Path) -> None:
+        for name, tensors in files.items():
+            save_file(tensors, folder / name)
+            failpoint("checkpoint.file_written")
+        (folder / _STATE).write_text(json.dumps(state), encoding="utf-8")
+        failpoint("checkpoint.state_written")
+
+    needed = sum(tensor.nbytes for tensors in files.values() for tensor in tensors.values())
+    return write_folder(target, write, needed_bytes=needed + _PLAIN_BYTES)
 
 
 def _load_trained(model: nn.Module, path: Path) -> None:
@@ -232,29 +245,3 @@ def _flat(state: dict[str, Any]) -> Iterator[tuple[str, Any]]:
             yield from _flat(value)
         else:
             yield name, value
-
-
-def _steps(folder: Path, kind: str = "step") -> list[int]:
-    names = [path.name.removeprefix(f"{kind}-") for path in folder.glob(f"{kind}-*")]
-    return [int(name) for name in names if name.isdigit()]
-
-
-def _holds(path: Path, files: Set[str] = frozenset({_WEIGHTS, _OPTIMIZER, _STATE})) -> bool:
-    try:
-        sums = json.loads((path / _MANIFEST).read_text(encoding="utf-8"))
-        return files <= set(sums) and all(_sha256(path / name) == expected for name, expected in sums.items())
-    except (OSError, ValueError):
-        return False
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _flush(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -13,7 +13,8 @@ from typing import Any
 
 import torch
 
-from penchant.data.atomic import disk_errors
+from penchant.data.atomic import disk_errors, flush, write_text
+from penchant.failpoints import failpoint
 from penchant.processes import is_first
 
 
@@ -23,6 +24,9 @@ class MetricsLog:
     Args:
         path: The file.
         keep_steps: Lines after this step are dropped first: they belong to steps that a resume repeats.
+
+    Raises:
+        DiskError: There is no room or no permission; the file is as it was.
     """
 
     def __init__(self, path: Path, *, keep_steps: int = 0) -> None:
@@ -31,27 +35,47 @@ class MetricsLog:
             return
         with disk_errors(path):
             lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-            kept = [line for line in lines if _step(line) is not None and _step(line) <= keep_steps]  # type: ignore[operator]
-            path.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
+        kept = [line for line in lines if _step(line) is not None and _step(line) <= keep_steps]  # type: ignore[operator]
+        write_text(path, "".join(f"{line}\n" for line in kept))  # as a whole: a kill must not cost what is kept
 
     def append(self, line: Mapping[str, Any]) -> None:
-        """Add one line in one write, so that a kill leaves at most a torn last line; a full disk leaves none.
+        """Add one line in one write, so that a kill leaves at most a torn last line.
 
         Raises:
-            DiskError: There is no room or no permission; the lines are those before.
+            DiskError: There is no room or no permission; no part of the line is there.
         """
         if not is_first():
             return
         data = (json.dumps(line) + "\n").encode()
+        failpoint("log.before_append")
         with disk_errors(self.path):
             descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND)
             try:
-                before = os.fstat(descriptor).st_size
-                if os.write(descriptor, data) < len(data):
-                    os.ftruncate(descriptor, before)
-                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                _write_whole(descriptor, data)
             finally:
                 os.close(descriptor)
+        failpoint("log.after_append")
+
+
+def _write_whole(descriptor: int, data: bytes) -> None:
+    """Write all of the data; on a disk that takes only a part of it, none."""
+    size = os.fstat(descriptor).st_size
+    if os.write(descriptor, data) < len(data):
+        os.ftruncate(descriptor, size)
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def flush_logs(run: Path) -> None:
+    """Bring the lines of all logs of a run to the disk, before a checkpoint counts on them.
+
+    Raises:
+        DiskError: The operating system cannot.
+    """
+    with disk_errors(run):
+        for path in sorted(run.glob("*.jsonl")):
+            flush(path)
+            failpoint("log.flushed")
+        flush(run)
 
 
 def _step(line: str) -> int | None:

@@ -9,12 +9,15 @@ from typing import Any
 import yaml
 
 from penchant.config import Config
-from penchant.data.atomic import disk_errors, write_text
+from penchant.data.atomic import disk_errors, write_json, write_text
 from penchant.errors import DiskError, UsageError
+from penchant.failpoints import failpoint
 from penchant.models.freeze import TrainablePart
 from penchant.models.load import LoadedModel
 from penchant.models.save import save_and_merge_adapters, save_model
 from penchant.objective.loss_table import LOSSES, needs_reference
+from penchant.training.checkpoint_folder import steps_in
+from penchant.training.identity import CHANGES
 from penchant.training.parallel import ParallelMode
 from penchant.workflow.setup import circumstances
 
@@ -33,7 +36,8 @@ def claim(out: Path, *, resume: bool) -> None:
         UsageError: It already holds a run, and that is not to be resumed.
         DiskError: It cannot be made.
     """
-    if (out / "metrics.jsonl").exists() and not resume:
+    begun = (out / "metrics.jsonl").exists() or any(steps_in(out / "checkpoints"))
+    if begun and not resume:  # a checkpoint of another run must never be the newest of this one
         raise UsageError(
             "there is a run here already", where=str(out), fix="Give --resume, or choose another --out."
         )
@@ -68,17 +72,32 @@ def check_space(out: Path, part: TrainablePart, *, best: bool, moving: bool) -> 
         )
 
 
-def write_config(out: Path, config: Config, identity: dict[str, Any], parallel: ParallelMode) -> None:
-    """Write `config.yaml`: every value, and what else the result depends on."""
+def write_config(
+    out: Path,
+    config: Config,
+    identity: dict[str, Any],
+    parallel: ParallelMode,
+    *,
+    data: Path,
+    limit: int | None = None,
+) -> None:
+    """Write `config.yaml`: every value, and what else the result depends on.
+
+    Args:
+        out: The run directory.
+        config: The run's.
+        identity: What a resume must find unchanged.
+        parallel: How its processes share the model.
+        data: The pairs, kept as an absolute path for `penchant verify-resume`.
+        limit: Only the first rows of them.
+    """
     weights = {"policy": identity["model"]}
     if needs_reference(config.objective):
         weights["reference"] = identity.get("reference", identity["model"])
-    facts = {
-        **circumstances(config.engine),
-        "parallel": str(parallel),
-        "data_fingerprint": identity["data"],
-        "weights": weights,
-    }
+    facts = {**circumstances(config.engine), "data_fingerprint": identity["data"], "weights": weights}
+    facts |= {"parallel": str(parallel), "data": str(data.resolve()), "limit": limit}
+    if changes := identity.get(CHANGES):
+        facts[CHANGES] = changes
     values = {**config.resolved(), "run": facts}
     write_text(out / "config.yaml", yaml.safe_dump(values, sort_keys=False, allow_unicode=True))
 
@@ -87,7 +106,20 @@ def save_trained(out: Path, loaded: LoadedModel, part: TrainablePart, *, card: s
     """Write `model/`, and `adapter/` where adapters were trained."""
     if part.adapters is not None:
         save_and_merge_adapters(part.adapters, out / "adapter")
+        failpoint("final.adapters_saved")
+    failpoint("final.before_model")
     save_model(loaded, out / "model", card=card)
+    failpoint("final.model_saved")
+
+
+def write_facts(out: Path, facts: dict[str, Any]) -> None:
+    """Write what the run came to, last of all: from then on it is finished.
+
+    Raises:
+        DiskError: There is no room or no permission; the run is not finished.
+    """
+    write_json(out / FACTS, facts)
+    failpoint("final.facts_written")
 
 
 def model_card(config: Config, steps: int) -> str:

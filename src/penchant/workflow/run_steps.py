@@ -19,7 +19,7 @@ from penchant.training.checkpoint import (
 )
 from penchant.training.loop import train
 from penchant.training.step import Trainer
-from penchant.training.telemetry import MetricsLog
+from penchant.training.telemetry import MetricsLog, flush_logs
 from penchant.training.validation import HeldOut, Validator
 from penchant.workflow.reporter import Reporter
 from penchant.workflow.run_directory import finished
@@ -32,9 +32,19 @@ from penchant.workflow.watch import Watch, read_lines
 _FAILED_CHECKPOINTS = 3
 
 
-def resume_from(trainer: Trainer, checkpoint: Path, identity: dict[str, Any]) -> None:
-    """Put everything back to where the checkpoint left it."""
-    trainer.start_step = load_checkpoint(checkpoint, trainer.model.model, trainer.optimizer, identity)
+def resume_from(trainer: Trainer, checkpoint: Path) -> None:
+    """Put everything back to where the checkpoint left it; `penchant.workflow.resuming` has checked that it may.
+
+    Raises:
+        UsageError: The run was cut to fewer steps than were taken.
+    """
+    trainer.start_step = load_checkpoint(checkpoint, trainer.model.model, trainer.optimizer)
+    if trainer.start_step > trainer.total_steps:
+        raise UsageError(
+            f"{trainer.start_step} steps are taken already, and the run is to have {trainer.total_steps}",
+            where=str(checkpoint),
+            fix="Raise train.epochs or train.max_steps.",
+        )
     if trainer.moving is not None:
         trainer.moving.load_state(load_reference(checkpoint))
     trainer.note(f"Resumed after step {trainer.start_step} ({checkpoint})")
@@ -71,6 +81,7 @@ class _Checkpoints:
         trainer, validator = self._trainer, self._validator
         if not is_first():
             return
+        flush_logs(self._out)
         save_checkpoint(
             self._out / "checkpoints",
             step,

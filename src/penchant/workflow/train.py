@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from penchant.config import Config
-from penchant.data.atomic import write_json
 from penchant.data.ledger import Ledger
 from penchant.errors import UsageError
 from penchant.models.digest import weights_digest
@@ -24,10 +23,6 @@ from penchant.objective.pair_model import PairModel
 from penchant.objective.trunk_cache import TrunkCache
 from penchant.processes import is_first, told_by_first, wait_for_all
 from penchant.tokens.chat import ChatFormat
-from penchant.training.checkpoint import (
-    check_identity,
-    newest_checkpoint,
-)
 from penchant.training.optimizer import check_optimizer, make_optimizer
 from penchant.training.parallel import (
     ONE_COPY_EACH,
@@ -48,8 +43,8 @@ from penchant.workflow.held_out import read_held_out, tokenize_held_out
 from penchant.workflow.other_reference import OtherReference, describe_other, score_other_reference
 from penchant.workflow.reference_scores import Layout, layout_of, open_trunk_cache, refill, score_reference, stored
 from penchant.workflow.reporter import Reporter
+from penchant.workflow.resuming import look_back, take_up
 from penchant.workflow.run_directory import (
-    FACTS,
     check_space,
     claim,
     finished,
@@ -57,6 +52,7 @@ from penchant.workflow.run_directory import (
     model_card,
     save_trained,
     write_config,
+    write_facts,
 )
 from penchant.workflow.run_lock import run_lock
 from penchant.workflow.run_steps import between_passes, moving_reference, resume_from, run_steps, validator_of
@@ -106,6 +102,7 @@ def train_run(
     out: Path,
     *,
     resume: bool = False,
+    allow_changes: Sequence[str] = (),
     limit: int | None = None,
     parallel: ParallelMode = ONE_COPY_EACH,
     reporter: Reporter | None = None,
@@ -120,6 +117,7 @@ def train_run(
         data: A file of pairs, or a folder with a `train` split.
         out: The run directory.
         resume: Go on from the newest whole checkpoint in `out`, if there is one.
+        allow_changes: Keys of the configuration that may differ from the checkpoint's, such as `engine.threads`.
         limit: Only the first rows of the data.
         parallel: How several processes share the model.
         reporter: Hears notes and progress.
@@ -139,33 +137,44 @@ def train_run(
     pairs, ledger = training_pairs(config, data, limit=limit)
     read = read_held_out(config, data)
     stopper.check()
-    given = (config, pairs, ledger, read, device, parallel, out, began)
+    asked = _Asked(config, data, out, resume, allow_changes, limit, parallel)
+    given = (asked, pairs, ledger, read, device, began)
     if not is_first():
-        return _train(*given, RunStatus(out, stopper, silent=True), reporter, stopper, resume=resume)
+        return _train(*given, RunStatus(out, stopper, silent=True), reporter, stopper)
     with run_lock(out, reporter.note):
         claim(out, resume=resume)
         if resume and (killed := describe_kill(out)):
             reporter.note(killed)
         with run_status(out, stopper, silent=resume) as status:
-            return _train(*given, status, reporter, stopper, resume=resume)
+            return _train(*given, status, reporter, stopper)
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What `train_run` was asked for."""
+
+    config: Config
+    data: Path
+    out: Path
+    resume: bool
+    allow_changes: Sequence[str]
+    limit: int | None
+    parallel: ParallelMode
 
 
 def _train(
-    config: Config,
+    asked: _Asked,
     pairs: Sequence[PreferencePair],
     ledger: Ledger,
     read: tuple[list[PreferencePair], Ledger] | None,
     device: str,
-    parallel: ParallelMode,
-    out: Path,
     began: float,
     status: RunStatus,
     reporter: Reporter,
     stopper: Stopper,
-    *,
-    resume: bool,
 ) -> TrainResult:
     """Train in a run directory that this process, and those started with it, alone work in."""
+    config, out = asked.config, asked.out
     loaded, tokenized, held_out, start, other = _open(
         config, pairs, ledger, read, device, status, reporter, stopper
     )
@@ -184,8 +193,9 @@ def _train(
         "model": start,
         **({"validation data": fingerprint(held_out)} if held_out else {}),
         **({"reference": other.weights} if other else {}),
+        "precision": choose_precision(config.engine.precision, device),
     }
-    checkpoint = _begin(config, out, identity, ledger, parallel, status, resume=resume)
+    checkpoint, identity = _begin(asked, identity, ledger, status, reporter)
     model = scoring_model(
         loaded,
         config.engine,
@@ -194,7 +204,7 @@ def _train(
         reporter=reporter,
         step_tokens=max(config.engine.micro_batch_tokens, 2 * config.data.max_tokens),
     )
-    shared = share_model(model, parallel)
+    shared = share_model(model, asked.parallel)
     status.begin("scoring the reference")
     started = time.perf_counter()
     layout = layout_of(config, model.precision, tokenized, held_out)
@@ -236,33 +246,31 @@ def _train(
         facts |= done.watch.facts(loaded)
         if not checkpoint:  # of a resumed run the total is not known
             facts |= _grade(out, config, len(tokenized), facts, lines, time.perf_counter() - began, reporter)
-        write_json(out / FACTS, facts)
+        write_facts(out, facts)
     wait_for_all()
     return result
 
 
 def _begin(
-    config: Config,
-    out: Path,
-    identity: dict[str, Any],
-    ledger: Ledger,
-    parallel: ParallelMode,
-    status: RunStatus,
-    *,
-    resume: bool,
-) -> Path | None:
-    """Find the checkpoint to go on from, and write what the run directory says before the first step."""
-    checkpoint = told_by_first(newest_checkpoint(out / "checkpoints") if resume and is_first() else None)
-    if checkpoint:  # before anything in the run directory is changed
-        check_identity(checkpoint, identity)
+    asked: _Asked, identity: dict[str, Any], ledger: Ledger, status: RunStatus, reporter: Reporter
+) -> tuple[Path | None, dict[str, Any]]:
+    """Find the checkpoint to go on from, and write what the run directory says before the first step.
+
+    Returns the checkpoint, and the identity with what was allowed to change.
+    """
+    out, config = asked.out, asked.config
+    found = told_by_first(look_back(out, resume=asked.resume) if is_first() else None)
+    assert found is not None
+    identity = take_up(out, found, identity, config.engine, asked.allow_changes, reporter)
     if is_first():
-        if not checkpoint:
+        if not found.path:
             forget_the_end(out)
         if not finished(out):  # a resume of it will be refused, and changes nothing
             status.speak()
-        write_config(out, config, identity, parallel)
+        write_config(out, config, identity, asked.parallel, data=asked.data, limit=asked.limit)
         ledger.write(out / "ledger.parquet")
-    return checkpoint
+    wait_for_all()
+    return found.path, identity
 
 
 def _save(
@@ -328,7 +336,7 @@ def _do_steps(
         check_stop=between_passes(stopper),
     )
     if checkpoint:  # after all that has to know the policy as it began
-        resume_from(trainer, checkpoint, identity)
+        resume_from(trainer, checkpoint)
     held_out = HeldOut(layout.pairs, layout.held_out, reference, cache, layout.held_out_counts)
     validator = validator_of(trainer, held_out, checkpoint, out, stopper)
     lines, seconds = run_steps(trainer, validator, watch, out, identity, reporter, stopper, status)

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import json
+import random
+import shutil
+from collections import namedtuple
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from tests.tiny import tiny_llama
 
-from penchant.errors import ModelError
+from penchant.errors import DiskError, ModelError
 from penchant.models.freeze import choose_trainable
-from penchant.training.checkpoint import load_checkpoint, newest_checkpoint, save_checkpoint
+from penchant.training.checkpoint import check_identity, load_checkpoint, newest_checkpoint, save_checkpoint
 
 IDENTITY: dict[str, Any] = {"config": {"train": {"seed": 0}}, "data": "abc"}
-FILES = ("trained.safetensors", "optimizer.safetensors", "state.json", "manifest.json")
+FILES = ("trained.safetensors", "optimizer.safetensors", "rng.safetensors", "state.json", "manifest.json")
 
 
 def state(seed: int = 0, steps: int = 2) -> tuple[torch.nn.Module, torch.optim.Optimizer]:
@@ -43,7 +47,7 @@ def test_what_is_loaded_is_what_was_saved(tmp_path: Path) -> None:
     path = save_checkpoint(tmp_path, 3, model, optimizer, IDENTITY)
     other, other_optimizer = state(seed=9, steps=0)
     frozen = {n: p.detach().clone() for n, p in other.named_parameters() if not p.requires_grad}
-    assert load_checkpoint(path, other, other_optimizer, IDENTITY) == 3
+    assert load_checkpoint(path, other, other_optimizer) == 3
     for name, parameter in other.named_parameters():
         assert torch.equal(parameter, frozen.get(name, model.get_parameter(name))), name
     wanted, found = optimizer.state_dict()["state"], other_optimizer.state_dict()["state"]
@@ -110,19 +114,47 @@ def test_when_all_are_damaged_that_is_said(tmp_path: Path) -> None:
 def test_a_manifest_that_leaves_a_file_out_does_not_hold(tmp_path: Path) -> None:
     """An empty list of sums is not a sum of everything."""
     saved(tmp_path, 4, 6)
-    (tmp_path / "step-6" / "manifest.json").write_text("{}", encoding="utf-8")
+    manifest = tmp_path / "step-6" / "manifest.json"
+    listed = json.loads(manifest.read_text(encoding="utf-8"))
+    manifest.write_text(json.dumps({**listed, "files": {}}), encoding="utf-8")
     assert newest_checkpoint(tmp_path) == tmp_path / "step-4"
 
 
 @pytest.mark.parametrize("changed", ["config", "data"])
 def test_a_changed_identity_is_refused_by_name(tmp_path: Path, changed: str) -> None:
-    """And the model is left as it was."""
     saved(tmp_path, 4)
-    model, optimizer = state(seed=9, steps=0)
-    before = {name: value.clone() for name, value in model.state_dict().items()}
     with pytest.raises(ModelError, match=f"another {changed}"):
-        load_checkpoint(tmp_path / "step-4", model, optimizer, {**IDENTITY, changed: "other"})
-    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+        check_identity(tmp_path / "step-4", {**IDENTITY, changed: "other"})
+    assert check_identity(tmp_path / "step-4", IDENTITY) == []
+
+
+def test_generators_go_on_where_they_were(tmp_path: Path) -> None:
+    """torch, Python and NumPy draw after a resume what they would have drawn."""
+
+    def drawn() -> list[float]:
+        return [*torch.rand(2).tolist(), random.random(), random.gauss(), np.random.rand(), np.random.randn()]
+
+    model, optimizer = state()
+    drawn()  # a half-used pair of normal numbers is part of the state
+    path = save_checkpoint(tmp_path, 3, model, optimizer, IDENTITY)
+    expected = drawn()
+    assert drawn() != expected
+    load_checkpoint(path, model, optimizer)
+    assert drawn() == expected
+
+
+def test_a_disk_with_too_little_room_is_found_before_anything_is_touched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The need is that of weights and both moments; the older checkpoint stays, and no folder is begun."""
+    saved(tmp_path, 4)
+    model, optimizer = state()
+    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(10**9, 0, 12 * trained))
+    with pytest.raises(DiskError, match="are to be written"):
+        save_checkpoint(tmp_path, 6, model, optimizer, IDENTITY)
+    assert [item.name for item in tmp_path.iterdir()] == ["step-4"]
 
 
 def test_the_same_step_can_be_saved_again(tmp_path: Path) -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
 
 from penchant.errors import DiskError
-from penchant.training.telemetry import MetricsLog, peak_memory_bytes
+from penchant.training.telemetry import MetricsLog, flush_logs, peak_memory_bytes
 
 
 def steps(path: Path) -> list[int]:
@@ -49,6 +50,42 @@ def test_a_file_that_cannot_be_written_is_a_disk_error(tmp_path: Path) -> None:
     log.path.unlink()
     with pytest.raises(DiskError):
         log.append({"step": 1})
+
+
+def test_a_line_that_the_disk_takes_only_a_part_of_is_not_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The operating system writes what fits and says how much: no torn line stays in the middle of the file."""
+    log = MetricsLog(tmp_path / "metrics.jsonl")
+    log.append({"step": 1})
+    write = os.write
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", lambda descriptor, data: write(descriptor, data[:5]))
+        with pytest.raises(DiskError, match="space"):
+            log.append({"step": 2})
+    log.append({"step": 2})
+    assert steps(log.path) == [1, 2]
+
+
+def test_a_failure_while_a_resume_drops_lines_costs_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is kept is written beside the old file, which is there until the new one is whole."""
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"step": 1}\n{"step": 2}\n', encoding="utf-8")
+    monkeypatch.setenv("PENCHANT_TEST", "1")
+    monkeypatch.setenv("PENCHANT_FAILPOINTS", "text.flushed=enospc")
+    with pytest.raises(DiskError):
+        MetricsLog(path, keep_steps=1)
+    assert steps(path) == [1, 2]
+
+
+def test_all_logs_of_a_run_are_brought_to_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their lines, and that they are there at all."""
+    for name in ("metrics.jsonl", "pairs.jsonl"):
+        MetricsLog(tmp_path / name).append({"step": 1})
+    flushed: list[str] = []
+    monkeypatch.setattr(os, "fsync", lambda descriptor: flushed.append(os.readlink(f"/proc/self/fd/{descriptor}")))
+    flush_logs(tmp_path)
+    assert flushed == [str(tmp_path / "metrics.jsonl"), str(tmp_path / "pairs.jsonl"), str(tmp_path)]
 
 
 def test_memory_is_counted_in_bytes() -> None:
