@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -142,6 +142,22 @@ def told_by_all(own: Value) -> list[Value]:
     found: list[Any] = [None] * world_size()
     dist.all_gather_object(found, own)
     return found
+
+
+def done_by_first(action: Callable[[], Value]) -> Value:
+    """Return what an action gives in the first process, which alone does it; its error is everybody's."""
+    if world_size() == 1:
+        return action()
+    found: tuple[Any, Exception | None] = (None, None)
+    if is_first():
+        try:
+            found = (action(), None)
+        except Exception as error:
+            found = (None, error)
+    value, failure = told_by_first(found)
+    if failure is not None:
+        raise failure
+    return value
 
 
 def told_by_first(own: Value) -> Value:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 from safetensors.torch import load_file
-from tests.tiny import largest_difference, pair_rows, save_tiny, tiny_config, tiny_llama, write_rows
+from tests.tiny import StopAfter, largest_difference, pair_rows, save_tiny, tiny_config, tiny_llama, write_rows
 from tests.together import in_processes
 
+from penchant.errors import Stopped
 from penchant.training.parallel import parse_mode
+from penchant.workflow.stopping import Stopper
 from penchant.workflow.train import train_run
 
 INVARIANT = 1e-6
@@ -91,3 +94,56 @@ def test_several_processes_are_one(folder: Path, mode: str, count: int, case: st
         run(folder, name, "ddp", CASES[case])
     first, *_ = in_processes(count, run, folder, f"{name}-{mode}-{count}", mode, CASES[case])
     assert_same_run(folder / name, first)
+
+
+def resumed(folder: Path, name: str, mode: str, sections: dict[str, dict[str, Any]], stop_after: int) -> Path:
+    """Go on with a run, or begin it, until so many steps are taken."""
+    asked = {"learning_rate": 1e-3, "batch_pairs": 8, "max_steps": STEPS, "epochs": 6, "seed": 1}
+    config = tiny_config(str(folder / "model"), **{**sections, "train": asked})
+    reporter = StopAfter(Stopper(), stop_after)
+    out, data = folder / name, folder / "pairs.jsonl"
+    with contextlib.suppress(Stopped):
+        train_run(
+            config,
+            data,
+            out,
+            resume=True,
+            parallel=parse_mode(mode),
+            reporter=reporter,
+            stopper=reporter.stopper,
+        )
+    return out
+
+
+@pytest.mark.parametrize("case", ["lora", pytest.param("moving", marks=pytest.mark.slow)])
+def test_a_run_goes_on_with_other_numbers_of_processes(folder: Path, case: str) -> None:
+    """One process, then two in shards, then two with whole models, then two in shards, then one."""
+    name = case
+    if not (folder / name).exists():
+        run(folder, name, "ddp", CASES[case])
+    sections = CASES[case]
+    changing = f"{case}-changing"
+    resumed(folder, changing, "ddp", sections, 4)
+    in_processes(2, resumed, folder, changing, "fsdp", sections, 8)
+    in_processes(2, resumed, folder, changing, "ddp", sections, 12)
+    in_processes(2, resumed, folder, changing, "fsdp", sections, 16)
+    shards = list((folder / changing / "checkpoints" / "step-16" / "shards").glob("*"))
+    assert len(shards) == 2
+    assert {path.suffix for path in shards} == {".safetensors"}
+    resumed(folder, changing, "ddp", sections, STEPS + 1)
+    assert_same_run(folder / name, folder / changing)
+
+
+def test_the_same_processes_resume_to_the_same_bytes(folder: Path) -> None:
+    sections = CASES["last layers"]
+    in_processes(2, resumed, folder, "unbroken", "fsdp", sections, STEPS + 1)
+    in_processes(2, resumed, folder, "broken", "fsdp", sections, 7)
+    in_processes(2, resumed, folder, "broken", "fsdp", sections, STEPS + 1)
+    one, other = (folder / name for name in ("unbroken", "broken"))
+    for path in ("model/model.safetensors", "ledger.parquet", "pairs.jsonl"):
+        assert (one / path).read_bytes() == (other / path).read_bytes(), path
+    for left, right in zip(lines_of(one), lines_of(other), strict=True):
+        timed = {"seconds", "peak_memory_bytes"}
+        assert {k: v for k, v in left.items() if k not in timed} == {
+            k: v for k, v in right.items() if k not in timed
+        }

@@ -6,7 +6,7 @@ two are exchanged for the time of a forward pass.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -49,16 +49,5 @@ class MovingReference:
                 own.lerp_(self._own.trained[name].detach().to(own.dtype), self.share)
 
     def state(self) -> dict[str, Tensor]:
-        """Return its weights by name, for a checkpoint."""
+        """Return its weights by name: what a checkpoint holds, and what is filled from one."""
         return self._own.tensors
-
-    def load_state(self, tensors: Mapping[str, Tensor]) -> None:
-        """Take the weights that a checkpoint kept.
-
-        Raises:
-            ValueError: They are of another model.
-        """
-        if tensors.keys() != self._own.tensors.keys():
-            raise ValueError("the reference in the checkpoint is of other weights than are trained now")
-        for name, own in self._own.tensors.items():
-            own.copy_(tensors[name])

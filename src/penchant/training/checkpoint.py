@@ -19,11 +19,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
 from torch import nn
+from torch.distributed.tensor import DTensor
 
 from penchant.errors import ModelError
 from penchant.failpoints import failpoint
+from penchant.processes import is_first
 from penchant.training.checkpoint_folder import (
     Found,
     damage_of,
@@ -32,8 +33,19 @@ from penchant.training.checkpoint_folder import (
     steps_in,
     write_folder,
 )
+from penchant.training.checkpoint_tensors import (
+    any_in_shards,
+    bytes_of,
+    names_in_shards,
+    read_into,
+    read_whole,
+    write_shards,
+    write_whole,
+)
+from penchant.training.checkpoint_together import write_folder_together
 from penchant.training.identity import Change
 from penchant.training.identity import check_identity as check_same
+from penchant.training.parallel import own_part, trained_parameters
 from penchant.training.rng_state import restore_rng, rng_numbers, rng_tensors
 
 _KEPT = 2
@@ -59,7 +71,7 @@ def save_checkpoint(
     validation: dict[str, Any] | None = None,
     reference: dict[str, torch.Tensor] | None = None,
 ) -> Path:
-    """Write `step-N` below `folder`, read it back, then drop all but the newest two.
+    """Write `step-N` below `folder`, read it back, then drop all but the newest two. Every process calls this.
 
     Args:
         folder: The run's `checkpoints`.
@@ -77,7 +89,8 @@ def save_checkpoint(
     state = {"step": step, "optimizer": plain, "validation": validation, "rng": rng_numbers(), **identity}
     files = {_WEIGHTS: _trained(model), _OPTIMIZER: tensors, _RNG: rng_tensors()}
     target = _write(folder / f"step-{step}", files | ({_REFERENCE: reference} if reference else {}), state)
-    drop_old(folder)
+    if is_first():
+        drop_old(folder)
     return target
 
 
@@ -93,20 +106,22 @@ def save_best(folder: Path, step: int, model: nn.Module) -> Path:
         DiskError: There is no room or no permission; what was there is untouched.
     """
     target = _write(folder / f"best-{step}", {_WEIGHTS: _trained(model)}, {"step": step})
+    if not is_first():
+        return target
     states = [validation_state(folder / f"step-{one}") for one in steps_in(folder)]
     drop_others(folder, {step, *(state["step"] for state in states if state.get("step") is not None)}, "best")
     return target
 
 
-def load_reference(path: Path) -> dict[str, torch.Tensor]:
-    """Return the reference that a checkpoint kept.
+def load_reference(path: Path, into: dict[str, torch.Tensor]) -> None:
+    """Fill the weights of a reference, by name, with those that a checkpoint kept.
 
     Raises:
-        ModelError: It kept none.
+        ModelError: It kept none, or one of other weights.
     """
     if not (path / _REFERENCE).is_file():
         raise ModelError("the checkpoint holds no reference", where=str(path), fix="Start the run anew.")
-    return load_file(path / _REFERENCE)
+    read_into(path, _REFERENCE, into)
 
 
 def load_best(folder: Path, step: int, model: nn.Module) -> None:
@@ -191,36 +206,48 @@ def load_checkpoint(path: Path, model: nn.Module, optimizer: torch.optim.Optimiz
     state = checkpoint_state(path)
     _load_trained(model, path)
     states: dict[int, dict[str, Any]] = {}
-    for key, value in {**load_file(path / _OPTIMIZER), **state["optimizer"]}.items():
+    for key, value in {**_optimizer_tensors(path, optimizer), **state["optimizer"]}.items():
         index, _, name = key.partition(".")
         states.setdefault(int(index), {})[name] = value
     optimizer.load_state_dict({**optimizer.state_dict(), "state": states})
-    restore_rng(load_file(path / _RNG), state["rng"])
+    restore_rng(read_whole(path / _RNG), state["rng"])
     return int(state["step"])
 
 
+def _optimizer_tensors(path: Path, optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
+    """The optimizer's tensors as the processes of this run hold them, in shards where their parameters are."""
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    found = read_whole(path / _OPTIMIZER)
+    like = {key: parameters[int(key.partition(".")[0])] for key in [*found, *names_in_shards(path, _OPTIMIZER)]}
+    shared = {
+        key: torch.zeros_like(parameter, requires_grad=False)
+        for key, parameter in like.items()
+        if key not in found or (isinstance(parameter, DTensor) and found[key].shape == parameter.shape)
+    }
+    read_into(path, _OPTIMIZER, shared)
+    return {**found, **shared}
+
+
 def _write(target: Path, files: dict[str, dict[str, torch.Tensor]], state: dict[str, Any]) -> Path:
+    """Write a folder: what is whole by the first process, what is in shards by all of them."""
+
     def write(folder: Path) -> None:
-        for name, tensors in files.items():
-            save_file(tensors, folder / name)
-            failpoint("checkpoint.file_written")
+        write_whole(folder, files)
         (folder / _STATE).write_text(json.dumps(state), encoding="utf-8")
         failpoint("checkpoint.state_written")
 
-    needed = sum(tensor.nbytes for tensors in files.values() for tensor in tensors.values())
-    return write_folder(target, write, needed_bytes=needed + _PLAIN_BYTES)
+    needed = bytes_of(files) + _PLAIN_BYTES
+    if any_in_shards(files):
+        return write_folder_together(target, write, lambda folder: write_shards(folder, files), needed)
+    return write_folder(target, write, needed_bytes=needed) if is_first() else target
 
 
 def _load_trained(model: nn.Module, path: Path) -> None:
-    weights = load_file(path / _WEIGHTS)
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            if parameter.requires_grad:
-                parameter.copy_(weights[name])
+    read_into(path, _WEIGHTS, dict(trained_parameters(model)))
 
 
 def _trained(model: nn.Module) -> dict[str, torch.Tensor]:
-    return {name: p.detach().contiguous() for name, p in model.named_parameters() if p.requires_grad}
+    return {name: parameter.detach().contiguous() for name, parameter in trained_parameters(model).items()}
 
 
 def _optimizer_state(optimizer: torch.optim.Optimizer) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
@@ -233,8 +260,9 @@ def _optimizer_state(optimizer: torch.optim.Optimizer) -> tuple[dict[str, torch.
             if not torch.is_tensor(value):
                 plain[f"{index}.{name}"] = value
                 continue
-            shared = value.data_ptr() in places  # a table that matrices have in common is written for each of them
-            places.add(value.data_ptr())
+            place = own_part(value).data_ptr()
+            shared = place in places  # a table that matrices have in common is written for each of them
+            places.add(place)
             tensors[f"{index}.{name}"] = value.clone() if shared else value.contiguous()
     return tensors, plain
 

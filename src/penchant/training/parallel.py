@@ -219,10 +219,14 @@ def gathered(tensor: Tensor) -> Tensor:
 def put_trained(model: nn.Module, weights: dict[str, Tensor]) -> None:
     """Copy whole weights, by name, into the trained parameters of a model, in shards or not."""
     for name, parameter in trained_parameters(model).items():
-        if isinstance(parameter, DTensor):
-            from_whole = distribute_tensor(
-                weights[name].to(parameter.device), parameter.device_mesh, parameter.placements, src_data_rank=None
-            )
-            parameter.copy_(from_whole)
-        else:
-            parameter.copy_(weights[name])
+        put(parameter, weights[name])
+
+
+@torch.no_grad()
+def put(tensor: Tensor, value: Tensor) -> None:
+    """Copy a whole tensor into one that may be in shards; each process takes its own part of it."""
+    if isinstance(tensor, DTensor):
+        here = value.to(tensor.device)
+        tensor.copy_(distribute_tensor(here, tensor.device_mesh, tensor.placements, src_data_rank=None))
+    else:
+        tensor.copy_(value)

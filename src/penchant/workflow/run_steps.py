@@ -46,7 +46,7 @@ def resume_from(trainer: Trainer, checkpoint: Path) -> None:
             fix="Raise train.epochs or train.max_steps.",
         )
     if trainer.moving is not None:
-        trainer.moving.load_state(load_reference(checkpoint))
+        load_reference(checkpoint, trainer.moving.state())
     trainer.note(f"Resumed after step {trainer.start_step} ({checkpoint})")
 
 
@@ -79,9 +79,8 @@ class _Checkpoints:
     def write(self, step: int) -> None:
         """Write the one of this step, or raise DiskError."""
         trainer, validator = self._trainer, self._validator
-        if not is_first():
-            return
-        flush_logs(self._out)
+        if is_first():
+            flush_logs(self._out)
         save_checkpoint(
             self._out / "checkpoints",
             step,

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from penchant.data import atomic
 from penchant.errors import DiskError, NotFiniteError, Stopped, UsageError
 from penchant.workflow import status as module
 from penchant.workflow.status import describe_kill, memory_kills, run_status
@@ -91,11 +90,11 @@ def test_no_room_is_an_error_before_anything_is_done_and_hides_none_later(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: Any, **__: Any) -> None:
-        raise OSError(28, "No space left on device")
+        raise DiskError("No space left on device")
 
     def work() -> None:
         with run_status(tmp_path, Stopper()) as status:
-            monkeypatch.setattr(atomic.tempfile, "mkstemp", full)
+            monkeypatch.setattr("penchant.workflow.status.write_json", full)
             status.after_step(1, 2)
             raise KeyError("the cause")
 
