@@ -4,12 +4,13 @@
     shards/*.safetensors        of each process its shards, under `trained.NAME` and the like
 
 torch.distributed.checkpoint writes and reads the shards, with its safetensors storage; its own format would leave
-a pickled file. Each shard is stored with its place, so any number of processes takes what it needs from wherever it
-lies, whole or in other shards.
+a pickled file. Each shard is stored with its place, so any number of processes takes what it needs from wherever
+it lies, whole or in other shards.
 """
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -114,5 +115,7 @@ def read_into(path: Path, name: str, into: Mapping[str, Tensor]) -> None:
         put(into[key], whole[key])
     wanted = {f"{name.removesuffix(_SUFFIX)}.{key}": into[key].detach() for key in into.keys() & shards}
     if wanted:
-        reader = HuggingFaceStorageReader(path=str(path / _SHARDS))
-        load(wanted, storage_reader=reader, no_dist=world_size() == 1)
+        with warnings.catch_warnings():  # to be alone is no mistake
+            warnings.filterwarnings("ignore", "torch.distributed is disabled", UserWarning)
+            reader = HuggingFaceStorageReader(path=str(path / _SHARDS))
+            load(wanted, storage_reader=reader, no_dist=world_size() == 1)
