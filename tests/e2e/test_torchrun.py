@@ -77,7 +77,7 @@ def test_the_packaged_qwen3_recipe_runs_in_two_processes(folder: Path) -> None:
 
 
 def test_a_command_of_one_process_says_so(folder: Path) -> None:
-    done = torchrun("inspect", str(folder / "pairs.jsonl"))
+    done = torchrun("plan", "qwen3-ultrafeedback", "--data", str(folder / "pairs.jsonl"))
     assert done.returncode != 0
     assert "this command is the work of one process" in done.stderr
 
