@@ -324,7 +324,7 @@ class TrainConfig(Section):
         ge=1,
         description="Pairs in an optimizer step, however many passes engine.micro_batch_tokens makes of them.",
     )
-    learning_rate: float = Field(1e-6, gt=0, description="Peak learning rate.")
+    learning_rate: float = Field(1e-6, gt=0, le=1e30, description="Peak learning rate.")
     warmup_fraction: float | None = Field(
         0.1, ge=0, le=1, description="Share of the steps spent warming up; null = none."
     )

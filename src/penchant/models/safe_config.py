@@ -131,6 +131,11 @@ def check_entries(config: Mapping[str, Any], *, where: str) -> None:
             raise ModelError(f"{key} would have a module imported", where=where, fix=_NO_CODE)
         if key in _LIMITS and value is not None and not _is_size(value, _LIMITS[key]):
             raise ModelError(f"{key} = {str(value)[:80]} is no size", where=where)
+    heads, shared = config.get("num_attention_heads"), config.get("num_key_value_heads")
+    if isinstance(heads, int) and isinstance(shared, int) and shared and heads % shared:
+        raise ModelError(
+            f"num_attention_heads = {heads} is no multiple of num_key_value_heads = {shared}", where=where
+        )
     layers = config.get("num_hidden_layers") or 1
     width, words = config.get("hidden_size") or 1, config.get("vocab_size") or 1
     inner = config.get("intermediate_size") or 1

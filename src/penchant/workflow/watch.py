@@ -236,7 +236,11 @@ def make_watch(
 
 
 def read_lines(path: Path) -> list[Mapping[str, Any]]:
-    """Return the whole lines of a log that `MetricsLog` wrote; [] when there is none."""
+    """Return the whole lines of a log that `MetricsLog` wrote; [] when there is none.
+
+    The last line may be torn, where the process was killed; it counts as not there.
+    """
     if not path.exists():
         return []
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    whole, _, _ = path.read_text(encoding="utf-8").rpartition("\n")
+    return [json.loads(line) for line in whole.splitlines()]
