@@ -8,8 +8,9 @@ import pytest
 import torch
 from tests.tiny import pair_model, random_pairs, tiny_config, tiny_llama
 
+from penchant.batching.pair_batch import pair_group
 from penchant.models.freeze import choose_trainable
-from penchant.objective.trunk_cache import TrunkCache
+from penchant.objective.trunk_cache import TrunkCache, trunk_output
 from penchant.workflow.reference_scores import layout_of, refill, score_reference
 from penchant.workflow.reporter import Reporter
 from penchant.workflow.stopping import Stopper
@@ -27,9 +28,11 @@ def test_what_lay_in_memory_is_computed_again_in_the_same_company(tmp_path: Path
     first, again = TrunkCache(room), TrunkCache(room)
     score_reference(config, scorer, layout, first, {"model": "m"}, tmp_path, Reporter(), Stopper())
     first.drop([index for chunk in layout.chunks[:1] for index in chunk])
-    for chunk in reversed(layout.chunks):  # a later epoch asks in another order
-        for index in chunk:
-            first.keep(index, torch.zeros(3, 32))
+    for chunk in reversed(layout.chunks):  # a later epoch asks in another order, and in other company
+        for some in (chunk[::2], chunk[1::2]):
+            if some:
+                batch = scorer.collate([pair_group(PAIRS[index]) for index in some])
+                trunk_output(scorer, batch, some, first)
     refill(again, scorer, layout)
     dropped = set(layout.chunks[0])
     for index in range(len(PAIRS)):
