@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from torch import Tensor
 
 from penchant.batching.pair_batch import PairBatch
 from penchant.objective.pair_model import PairModel
@@ -17,18 +16,13 @@ class Counted:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self._passes: list[int] = []
         self._trunks: list[int] = []
-        forward, trunk = PairModel.forward, PairModel.trunk
+        forward = PairModel.forward
 
-        def counting(model: PairModel, batch: PairBatch, *rest: Any) -> Any:
-            self._passes.append(batch.num_sequences)
-            return forward(model, batch, *rest)
-
-        def counting_trunk(model: PairModel, batch: PairBatch) -> Tensor:
-            self._trunks.append(batch.num_sequences)
-            return trunk(model, batch)
+        def counting(model: PairModel, batch: PairBatch, *rest: Any, ask: Any = "scores") -> Any:
+            (self._trunks if ask == "trunk" else self._passes).append(batch.num_sequences)
+            return forward(model, batch, *rest, ask=ask)
 
         monkeypatch.setattr(PairModel, "forward", counting)
-        monkeypatch.setattr(PairModel, "trunk", counting_trunk)
 
     def passes(self) -> list[int]:
         """Sequences of every forward pass since this was last asked."""

@@ -281,6 +281,7 @@ def test_an_error_is_a_message_and_debug_shows_where(folder: Path, tmp_path: Pat
     assert "penchant.errors.DataError" in told.stderr
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_is_resumed_to_its_end(folder: Path, tmp_path: Path) -> None:
     """Ctrl+C ends it with code 75 and a checkpoint of the last step; --resume does the rest."""
     run = tmp_path / "run"

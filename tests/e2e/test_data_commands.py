@@ -40,6 +40,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 def test_from_raw_rows_to_training(folder: Path) -> None:
     """Prepare, check, look, and train on what was prepared."""
     save_tiny(folder / "start", tiny_llama(layers=2, tied=True))

@@ -76,12 +76,14 @@ def test_the_packaged_qwen3_recipe_runs_in_two_processes(folder: Path) -> None:
     assert max(largest_difference(mine[name], value) for name, value in theirs.items()) < 1e-5
 
 
+@pytest.mark.slow
 def test_a_command_of_one_process_says_so(folder: Path) -> None:
     done = torchrun("plan", "qwen3-ultrafeedback", "--data", str(folder / "pairs.jsonl"))
     assert done.returncode != 0
     assert "this command is the work of one process" in done.stderr
 
 
+@pytest.mark.slow
 def test_more_processes_than_pairs_in_a_step_are_refused_before_anything_is_loaded(folder: Path) -> None:
     arguments = (
         "train",

@@ -51,8 +51,6 @@ SAMPLE = (
     ("adapters", "checkpoint.manifest_written@2"),
     ("moving reference", "folder.renamed@3"),
     ("all weights", "retention.hidden@1"),
-    ("all weights", "checkpoint.verified@6"),
-    ("sft", "log.after_append@7"),
     ("validated", "final.model_saved"),
 )
 
@@ -245,6 +243,7 @@ def command(*words: object, **environment: str) -> subprocess.CompletedProcess[s
     )
 
 
+@pytest.mark.faults
 def test_the_real_command_survives_a_kill(bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """`penchant train`, killed when its fourth checkpoint has its name; `--resume`; `penchant verify-resume`."""
     monkeypatch.setenv("PENCHANT_CACHE", str(tmp_path / "cache"))

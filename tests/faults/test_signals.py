@@ -127,7 +127,7 @@ ELSEWHERE = [
     pytest.param("penchant.training.step:trunk_output:1", None, id="in the first micro-batch"),
     pytest.param("penchant.generation.generate:choose_tokens:9", 3, id="in answers on the way"),
     pytest.param("penchant.training.loop:_update:4", 4, id="in an update"),
-    pytest.param("penchant.training.checkpoint:_sha256:2", 2, id="in the best weights being saved"),
+    pytest.param("penchant.training.checkpoint_folder:sha256_of:2", 2, id="in the best weights being saved"),
     pytest.param("penchant.training.validation:_add:20", 6, id="in the last validation"),
 ]
 

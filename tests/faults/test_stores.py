@@ -283,6 +283,7 @@ def started(config: Config, data: Path, *outs: Path) -> subprocess.Popen[bytes]:
     return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
+@pytest.mark.slow
 def test_two_processes_share_the_stores(tmp_path: Path, config: Config, data: Path) -> None:
     """Both cold at once: both end well in the same metrics, and a third run finds everything whole."""
     both = [started(config, data, tmp_path / name) for name in ("one", "two")]
@@ -294,6 +295,7 @@ def test_two_processes_share_the_stores(tmp_path: Path, config: Config, data: Pa
     assert not [line for line in notes.lines if "store" in line or "cache" in line]
 
 
+@pytest.mark.faults
 def test_a_killed_process_leaves_stores_that_are_whole(tmp_path: Path, config: Config, data: Path) -> None:
     """SIGKILL as soon as the trunk's file grows; what is there then is right, and nothing of it is reported."""
     outs = [tmp_path / f"killed-{number}" for number in range(50)]

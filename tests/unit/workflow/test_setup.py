@@ -153,7 +153,7 @@ def test_layers_are_computed_twice_when_they_would_not_fit(monkeypatch: pytest.M
 
 def test_circumstances_are_plain_and_complete() -> None:
     found = circumstances(engine())
-    assert set(found) == {"versions", "machine", "device", "precision", "threads", "git"}
+    assert set(found) == {"versions", "machine", "device", "precision", "threads", "processes", "git"}
     assert {"python", "penchant", "torch", "transformers"} <= set(found["versions"])
     assert all(isinstance(version, str) and version for version in found["versions"].values())
     assert (found["device"], found["precision"]) == ("cpu", "fp32")
