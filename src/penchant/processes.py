@@ -148,7 +148,7 @@ def done_by_first(action: Callable[[], Value]) -> Value:
     """Return what an action gives in the first process, which alone does it; its error is everybody's."""
     if world_size() == 1:
         return action()
-    found: tuple[Any, Exception | None] = (None, None)
+    found: Any = None
     if is_first():
         try:
             found = (action(), None)

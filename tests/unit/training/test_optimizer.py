@@ -191,7 +191,7 @@ def test_eight_bits_refuse_scale_and_resume_where_bitsandbytes_is(tmp_path: Path
         assert float((one - start).detach().abs().max()) > 0.02
     path = save_checkpoint(tmp_path, 3, model, optimizer, {})
     fresh, resumed = model_and_optimizer(5)
-    load_checkpoint(path, fresh, resumed, {})
+    load_checkpoint(path, fresh, resumed)
     for each in (optimizer, resumed):
         take(each, gradients(3), clip=1.0, refused=False)
     assert bits(resumed) == bits(optimizer)
