@@ -245,6 +245,7 @@ def test_a_run_answers(run: Path) -> None:
     assert ("cut off" in done.stderr) is not answer["finished"]
 
 
+@pytest.mark.slow
 def test_scores_are_those_of_one_plain_forward_pass_a_sequence(folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "scores.jsonl"
     words = ["score", "--model", folder / "start", "--data", folder / "data" / "test.jsonl", "--out", out, "--ids"]

@@ -104,7 +104,11 @@ def test_the_split_changes_nothing(last_layers: int | None) -> None:
         assert largest_difference(apart[0][name], value) <= 1e-6, name
 
 
-@pytest.mark.parametrize("model", [{}, {"last_layers": 1}, {"lora_rank": 2}])
+@pytest.mark.parametrize(
+    "model",
+    [{}, *(pytest.param(part, marks=pytest.mark.slow) for part in ({"last_layers": 1}, {"lora_rank": 2}))],
+    ids=str,
+)
 def test_a_resumed_run_has_the_reference_where_it_was(model: dict[str, Any], tmp_path: Path) -> None:
     """Stopped after the third of six steps, one after a move: the bytes of the run without a stop."""
     source, data = save_tiny(tmp_path / "start"), write_rows(tmp_path / "pairs.jsonl", pair_rows(14))

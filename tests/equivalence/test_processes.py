@@ -69,7 +69,7 @@ CASES: dict[str, dict[str, dict[str, Any]]] = {
     "separate": {"engine": {"prefix_sharing": False}},
     "cached": {"model": {"last_layers": 1}, "engine": {"trunk_cache_disk_bytes": 0, "micro_batch_tokens": 100}},
 }
-ALWAYS = [("ddp", 2, "last layers"), ("fsdp", 2, "coupled")]
+ALWAYS = [("fsdp", 2, "coupled")]
 
 
 @pytest.mark.parametrize(

@@ -121,6 +121,7 @@ train_run(build_config(json.loads(config)), Path(data), Path(out))
 """
 
 
+@pytest.mark.faults
 def test_a_killed_run_resumes_to_the_same_bytes(tmp_path: Path, source: Path, data: Path) -> None:
     """SIGKILL at a moment of no one's choosing, with a checkpoint every step; then resume."""
     config = tiny_config(source, train={"max_steps": 40, "epochs": 40.0, "checkpoint_every": 1})

@@ -47,11 +47,9 @@ MODES: dict[str, dict[str, dict[str, Any]]] = {
 }
 BESIDE_THE_RUN = {"folder.old_aside"}  # points that no run comes to; their own tests name them
 SAMPLE = (
-    ("trunk on disk", "checkpoint.file_written@4"),
     ("adapters", "checkpoint.manifest_written@2"),
     ("moving reference", "folder.renamed@3"),
     ("all weights", "retention.hidden@1"),
-    ("validated", "final.model_saved"),
 )
 
 

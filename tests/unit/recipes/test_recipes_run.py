@@ -69,7 +69,7 @@ def test_a_recipe_runs_twenty_steps_on_its_architecture(
     ("recipe", "model", "template"),
     [
         pytest.param("paper-hh", lambda: tiny_llama(layers=2, tied=True), False, marks=pytest.mark.slow),
-        ("smollm2-sft-dpo", lambda: tiny_llama(layers=6, tied=True), True),
+        pytest.param("smollm2-sft-dpo", lambda: tiny_llama(layers=6, tied=True), True, marks=pytest.mark.slow),
     ],
 )
 def test_a_recipe_of_stages_runs_twenty_steps_of_each(
