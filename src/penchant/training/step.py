@@ -49,7 +49,7 @@ class Trainer:
         note: Hears one line about whatever had to be changed on the way.
         moving: The reference of the steps, when it moves; `reference` then is where it began.
         on_pairs: Hears a step's number (from 1), its pairs and their own figures, before its means are told.
-        shared: The model as several processes share it.
+        sharing: The model as several processes share it; None when there is one.
         check_stop: Called after every micro-batch; what it raises ends the training between two updates.
         interrupted: Whether the step under way will not be finished, so that the one before has to be saved.
     """
@@ -65,13 +65,17 @@ class Trainer:
     note: Callable[[str], None] = lambda _: None
     moving: MovingReference | None = None
     on_pairs: Callable[[int, Sequence[int], dict[str, list[float]]], None] = lambda *_: None
-    shared: Shared = None  # type: ignore[assignment]  # of one process, when nothing is said
+    sharing: Shared | None = None
     check_stop: Callable[[], None] = lambda: None
     interrupted: bool = False
 
     def __post_init__(self) -> None:
         self.micro_batch_tokens = self.config.engine.micro_batch_tokens
-        self.shared = self.shared or Shared(self.model)
+
+    @property
+    def shared(self) -> Shared:
+        """The model as the processes of the run share it."""
+        return self.sharing or Shared(self.model)
 
     @property
     def total_steps(self) -> int:
@@ -142,7 +146,7 @@ def step_gradients(trainer: Trainer, prepared: Prepared) -> StepSums:
     agree on that in time: the others wait in the middle of their own.
 
     Raises:
-        UsageError: Not even a single pair fits into memory.
+        UsageError: Not even a single pair fits into memory, or one of several processes has too little.
     """
     step = prepared.step
     while True:
@@ -152,8 +156,13 @@ def step_gradients(trainer: Trainer, prepared: Prepared) -> StepSums:
             sums = _add_up(trainer, prepared)
             break
         except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error) or world_size() > 1:
+            if not is_out_of_memory(error):
                 raise
+            if world_size() > 1:
+                raise UsageError(
+                    f"step {step + 1}: process {rank()} has too little memory for its micro-batches",
+                    fix="Lower engine.micro_batch_tokens, which changes no number, or take --parallel fsdp.",
+                ) from error
         _shrink(trainer, prepared)  # outside of `except`, where the error would hold on to what is to be freed
     sums.exchange(prepared.pairs)
     batch = trainer.config.train.batch_pairs

@@ -323,7 +323,7 @@ def _do_steps(
         prompts=layout.prompts,
         note=reporter.note,
         moving=moving_reference(config, model),
-        shared=shared,
+        sharing=shared,
     )
     watch = make_watch(
         config,
