@@ -16,7 +16,7 @@ from tests.tiny import Notes, StopAfter, pair_rows, save_tiny, step_metrics, tin
 
 from penchant.config import Config
 from penchant.errors import DiskError
-from penchant.training.checkpoint import newest_checkpoint
+from penchant.training.checkpoint import find_checkpoint
 from penchant.training.telemetry import MetricsLog
 from penchant.workflow import run_steps, train
 from penchant.workflow.stopping import Stopper
@@ -85,7 +85,7 @@ def test_the_third_failure_in_a_row_ends_the_run(
     assert caught.value.exit_code == 13
     assert [line["step"] for line in step_metrics(run)] == [1, 2, 3, 4, 5]
     assert checkpoints(run) == ["step-1", "step-2"]
-    assert newest_checkpoint(run / "checkpoints") == run / "checkpoints" / "step-2"
+    assert find_checkpoint(run / "checkpoints").path == run / "checkpoints" / "step-2"
     found = status(run)
     assert (found["state"], found["exit_code"], found["step"]) == ("failed", 13, 2)
     train_run(config, data, run, resume=True)
@@ -145,7 +145,7 @@ import contextlib, json, os, sys
 from pathlib import Path
 from tests.tiny import Notes, step_metrics, tiny_config
 from penchant.errors import DiskError
-from penchant.training.checkpoint import newest_checkpoint
+from penchant.training.checkpoint import find_checkpoint
 from penchant.workflow.train import train_run
 
 start, data, disk = map(Path, sys.argv[1:])
@@ -173,7 +173,7 @@ except DiskError as error:
     code = error.exit_code
 steps = [line["step"] for line in step_metrics(run)]
 kept = sorted(path.name for path in (run / "checkpoints").iterdir())
-newest = newest_checkpoint(run / "checkpoints").name
+newest = find_checkpoint(run / "checkpoints").path.name
 os.unlink(disk / "filler")
 train_run(config, data, run, resume=True)
 print(json.dumps([code, steps, kept, newest, len(step_metrics(run)), (run / "model").is_dir()]))
@@ -186,6 +186,7 @@ def test_on_a_real_disk_that_others_fill(tmp_path: Path) -> None:
     disk = tmp_path / "disk"
     disk.mkdir()
     if subprocess.run(["unshare", "-rm", *mounted(disk, "true")], capture_output=True, check=False).returncode:
+        # the tests above inject the same errors everywhere; only the kernel's own needs the right to mount
         pytest.skip("no tmpfs can be mounted here without privileges (unshare -rm)")
     data = write_rows(tmp_path / "pairs.jsonl", pair_rows(12))
     inner = [sys.executable, "-c", PROGRAM, str(save_tiny(tmp_path / "start")), str(data), str(disk)]

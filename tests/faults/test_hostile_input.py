@@ -99,6 +99,7 @@ def empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_the_payload_works_where_it_is_let(empty: Path) -> None:
     """Or the tests below would prove nothing."""
+    # the test's own harmless payload, which makes a file here: the corpus must be seen to bite once
     pickle.loads(bare_pickle())["model.norm.weight"].close()
     assert (empty / "canary").exists()
 
@@ -189,7 +190,7 @@ figures, rows = evaluate(subject, data=data)
 write_evaluation(folder / "run", figures, rows)
 write_report(folder / "run")
 import collections, pickle
-try:
+try:  # the run above read none; this one, of the program's own making, shows that the hook would have noticed
     pickle.loads(pickle.dumps(collections.OrderedDict()))
 except RuntimeError:
     print("watched to the end")

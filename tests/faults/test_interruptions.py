@@ -34,7 +34,7 @@ from penchant.config import Config
 from penchant.errors import DiskError, Stopped
 from penchant.models.freeze import choose_trainable
 from penchant.models.save import save_model
-from penchant.training.checkpoint import newest_checkpoint, save_checkpoint
+from penchant.training.checkpoint import find_checkpoint, save_checkpoint
 from penchant.training.optimizer import make_optimizer
 from penchant.workflow.reporter import Advance, Reporter
 from penchant.workflow.stopping import Stopper
@@ -85,7 +85,7 @@ def test_a_signal_stops_at_a_safe_point(tmp_path: Path, config: Config, data: Pa
     assert "step 2 of 5" in str(caught.value)
     assert "--resume" in str(caught.value)
     run = tmp_path / "run"
-    assert newest_checkpoint(run / "checkpoints") == run / "checkpoints" / "step-2"
+    assert find_checkpoint(run / "checkpoints").path == run / "checkpoints" / "step-2"
     train_run(config, data, run, resume=True)
     assert step_metrics(run) == step_metrics(whole)
     weights = "model/model.safetensors"
@@ -183,7 +183,7 @@ def test_a_checkpoint_that_does_not_fit_leaves_the_older_ones(tmp_path: Path, ho
         save_checkpoint(tmp_path, 2, model, optimizer, {})
     assert caught.value.exit_code == 13
     assert [item.name for item in tmp_path.iterdir()] == ["step-1"]
-    assert newest_checkpoint(tmp_path) == tmp_path / "step-1"
+    assert find_checkpoint(tmp_path).path == tmp_path / "step-1"
 
 
 @pytest.mark.parametrize("how", ["no room to write", "no room to rename"])

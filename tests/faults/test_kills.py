@@ -27,7 +27,7 @@ from tests.tiny import pair_rows, save_tiny, step_metrics, tiny_config, tiny_lla
 
 from penchant.config import Config
 from penchant.data.atomic import write_text
-from penchant.training.checkpoint import newest_checkpoint
+from penchant.training.checkpoint import find_checkpoint
 from penchant.workflow.run_directory import finished
 
 SOURCE = Path(__file__).parents[2] / "src"
@@ -165,7 +165,7 @@ def test_a_kill_before_the_first_checkpoint_begins_anew(bench: Bench, out: Path)
     """Nothing is there to resume; the same command with --resume takes the first step again."""
     mode = "sft"
     assert bench.runs.train(bench.config(mode), bench.data, out, failpoints="checkpoint.begun=kill") == -9
-    assert newest_checkpoint(out / "checkpoints") is None
+    assert find_checkpoint(out / "checkpoints").path is None
     bench.resumed(mode, out)
 
 
@@ -175,7 +175,7 @@ def test_a_disk_that_refuses_keeps_the_last_good_checkpoint(bench: Bench, out: P
     mode = "all weights"
     point = f"checkpoint.manifest_written={action}@3+"
     assert bench.runs.train(bench.config(mode), bench.data, out, failpoints=point) == 13
-    assert newest_checkpoint(out / "checkpoints") == out / "checkpoints" / "step-4"
+    assert find_checkpoint(out / "checkpoints").path == out / "checkpoints" / "step-4"
     assert sorted(path.name for path in (out / "checkpoints").iterdir()) == ["step-2", "step-4"]
     bench.resumed(mode, out)
 

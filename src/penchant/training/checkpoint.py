@@ -176,11 +176,6 @@ def find_checkpoint(folder: Path) -> Found:
     return find_newest(folder, _REQUIRED)
 
 
-def newest_checkpoint(folder: Path) -> Path | None:
-    """Return the newest checkpoint that is whole, or None when there is none at all. See `find_checkpoint`."""
-    return find_checkpoint(folder).path
-
-
 def checkpoint_damage(path: Path) -> str:
     """Return what is wrong with a checkpoint; "" when it is whole."""
     return damage_of(path, _REQUIRED)

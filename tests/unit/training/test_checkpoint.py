@@ -16,7 +16,7 @@ from tests.tiny import tiny_llama
 
 from penchant.errors import DiskError, ModelError
 from penchant.models.freeze import choose_trainable
-from penchant.training.checkpoint import check_identity, load_checkpoint, newest_checkpoint, save_checkpoint
+from penchant.training.checkpoint import check_identity, find_checkpoint, load_checkpoint, save_checkpoint
 
 IDENTITY: dict[str, Any] = {"config": {"train": {"seed": 0}}, "data": "abc"}
 FILES = ("trained.safetensors", "optimizer.safetensors", "rng.safetensors", "state.json", "manifest.json")
@@ -71,14 +71,14 @@ def test_the_newest_two_are_kept(tmp_path: Path) -> None:
     """By number, not by name: step 10 is newer than step 9."""
     saved(tmp_path, 8, 9, 10)
     assert {item.name for item in tmp_path.iterdir()} == {"step-9", "step-10"}
-    assert newest_checkpoint(tmp_path) == tmp_path / "step-10"
+    assert find_checkpoint(tmp_path).path == tmp_path / "step-10"
 
 
 def test_no_checkpoint_at_all_is_none(tmp_path: Path) -> None:
     """Neither an empty folder, nor a missing one, nor an unfinished hidden one is a checkpoint."""
-    assert newest_checkpoint(tmp_path / "missing") is None
+    assert find_checkpoint(tmp_path / "missing").path is None
     (tmp_path / ".step-4.abc").mkdir()
-    assert newest_checkpoint(tmp_path) is None
+    assert find_checkpoint(tmp_path).path is None
 
 
 def damage(path: Path, kind: str, name: str) -> None:
@@ -99,7 +99,7 @@ def test_a_damaged_checkpoint_falls_back_to_the_older(tmp_path: Path, kind: str,
     """One bit, half a file, or a file is gone: the whole one before it is taken."""
     saved(tmp_path, 4, 6)
     damage(tmp_path / "step-6", kind, name)
-    assert newest_checkpoint(tmp_path) == tmp_path / "step-4"
+    assert find_checkpoint(tmp_path).path == tmp_path / "step-4"
 
 
 def test_when_all_are_damaged_that_is_said(tmp_path: Path) -> None:
@@ -108,7 +108,7 @@ def test_when_all_are_damaged_that_is_said(tmp_path: Path) -> None:
     damage(tmp_path / "step-6", "torn", "optimizer.safetensors")
     damage(tmp_path / "step-4", "missing", "manifest.json")
     with pytest.raises(ModelError, match=r"every checkpoint is damaged \(step-6, step-4\)"):
-        newest_checkpoint(tmp_path)
+        find_checkpoint(tmp_path)
 
 
 def test_a_manifest_that_leaves_a_file_out_does_not_hold(tmp_path: Path) -> None:
@@ -117,7 +117,7 @@ def test_a_manifest_that_leaves_a_file_out_does_not_hold(tmp_path: Path) -> None
     manifest = tmp_path / "step-6" / "manifest.json"
     listed = json.loads(manifest.read_text(encoding="utf-8"))
     manifest.write_text(json.dumps({**listed, "files": {}}), encoding="utf-8")
-    assert newest_checkpoint(tmp_path) == tmp_path / "step-4"
+    assert find_checkpoint(tmp_path).path == tmp_path / "step-4"
 
 
 @pytest.mark.parametrize("changed", ["config", "data"])
@@ -161,5 +161,5 @@ def test_the_same_step_can_be_saved_again(tmp_path: Path) -> None:
     """A resume that repeats a step replaces its checkpoint as a whole."""
     saved(tmp_path, 4, 4)
     assert [item.name for item in tmp_path.iterdir()] == ["step-4"]
-    assert newest_checkpoint(tmp_path) == tmp_path / "step-4"
+    assert find_checkpoint(tmp_path).path == tmp_path / "step-4"
     assert json.loads((tmp_path / "step-4" / "state.json").read_text(encoding="utf-8"))["step"] == 4
