@@ -11,6 +11,7 @@ from penchant.data.prompt_sets import read_prompts
 from penchant.data.splits import rank, split_of
 from penchant.errors import DataError
 from penchant.evaluation.house_style import SYSTEM_PROMPT
+from penchant.generation.conversations import place_of
 from penchant.types import Prompt, Turn
 
 PACKAGED = "house-style:"
@@ -49,8 +50,17 @@ def parted(
     Without held-out prompts a fifth of the prompts is held out, by their text.
 
     Raises:
-        DataError: A held-out prompt asks what one of the others asks, or one of the two is empty.
+        DataError: A prompt has later turns, a held-out prompt asks what one of the others asks, or one of the two
+            is empty.
     """
+    for prompt in [*prompts, *(held_out or ())]:
+        if prompt.later:
+            raise DataError(
+                f'the prompt "{prompt.id}" asks {1 + len(prompt.later)} questions one after another',
+                where=place_of(prompt),
+                fix="A pair is of two answers to the same turns: give the first question only, or the conversation"
+                " up to its last one.",
+            )
     if held_out is None:
         sides = [split_of(asked(p), seed=seed, test_fraction=HELD_OUT_FRACTION) for p in prompts]
         held_out = [prompt for prompt, side in zip(prompts, sides, strict=True) if side == "test"]
@@ -74,4 +84,4 @@ def parted(
 def asked(prompt: Prompt) -> str:
     """Return what a prompt asks, without regard to case and white space; two that agree are the same prompt."""
     said = [f"{turn.role} {turn.content}" for turn in prompt.turns if turn.role != "system"]
-    return "\n".join(" ".join(text.lower().split()) for text in [*said, *prompt.later])
+    return "\n".join(" ".join(text.lower().split()) for text in said)

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from penchant.config import Config
 from penchant.data.atomic import disk_errors, write_text
 from penchant.data.splits import rank
-from penchant.generation.generate import generate
-from penchant.generation.sampling import GREEDY, Sampling
+from penchant.generation.answers import answer_prompts
+from penchant.generation.sampling import Sampling
 from penchant.models.load import LoadedModel, architecture_for, load_model
 from penchant.models.precision import choose_device, choose_precision
 from penchant.types import Answer, Prompt
@@ -36,35 +36,6 @@ def load_policy(path: str, config: Config) -> LoadedModel:
     return loaded
 
 
-def answers_to(
-    loaded: LoadedModel,
-    prompts: Sequence[Prompt],
-    config: Config,
-    *,
-    max_new_tokens: int,
-    samples: int,
-    sampling: Sampling,
-    batch_rows: int,
-    on_answers: Callable[[int], None],
-    stopper: Stopper,
-) -> list[list[Answer]]:
-    """Return each prompt's answers. The only place of a loop that asks a model for answers."""
-    chat = loaded.chat.in_format(config.data.format)
-    made = generate(
-        loaded,
-        [chat.prompt_ids(prompt.turns) for prompt in prompts],
-        max_new_tokens=max_new_tokens,
-        samples=samples,
-        sampling=sampling,
-        batch_rows=batch_rows,
-        on_rows=on_answers,
-        check_stop=stopper.check,
-    )
-    return [
-        [Answer(loaded.chat.decode(one.ids).strip(), one.finished, len(one.ids)) for one in row] for row in made
-    ]
-
-
 def generated_tokens(answer: Answer) -> int:
     """Return how many tokens the model chose for an answer, the end token included."""
     return answer.tokens + answer.finished
@@ -83,7 +54,8 @@ def sample_round(
     """Write `samples.jsonl` of a round, if it is not there, and return its rows: each prompt's `id` and `answers`.
 
     With a token budget prompts are taken in their order until it is reached. An answer depends on the seed, the
-    round and its place alone, so what is kept is what would be sampled if it were known where the budget ends.
+    round, its prompt and its place among that prompt's answers alone, so what is kept is what would be sampled if
+    it were known where the budget ends.
 
     Args:
         policy: Model that answers.
@@ -137,28 +109,28 @@ def _blocks(
     with disk_errors(parts):
         parts.mkdir(parents=True, exist_ok=True)
     loaded: LoadedModel | None = None
+    sampling = Sampling(
+        temperature=settings.temperature,
+        top_k=settings.top_k,
+        top_p=settings.top_p,
+        seed=rank(f"round {number}", settings.seed) >> (64 - _SEED_BITS),
+    )
     total = len(prompts) * settings.samples if settings.tokens_per_round is None else 0
     with stoppable_progress(reporter, stopper, f"Round {number}: sampling answers", total) as answered:
         for place, start in enumerate(range(0, len(prompts), _BLOCK_PROMPTS)):
             block, part = prompts[start : start + _BLOCK_PROMPTS], parts / f"{place:06d}.jsonl"
             if not part.is_file():
                 loaded = loaded or load_policy(policy, config)
-                sampling = Sampling(
-                    temperature=settings.temperature,
-                    top_k=settings.top_k,
-                    top_p=settings.top_p,
-                    seed=rank(f"round {number}\nblock {place}", settings.seed) >> (64 - _SEED_BITS),
-                )
-                made = answers_to(
+                made = answer_prompts(
                     loaded,
                     block,
-                    config,
                     max_new_tokens=settings.max_new_tokens,
                     samples=settings.samples,
                     sampling=sampling,
                     batch_rows=_ROWS_AT_ONCE,
+                    format=config.data.format,
                     on_answers=answered,
-                    stopper=stopper,
+                    check_stop=stopper.check,
                 )
                 rows = [
                     {"id": prompt.id, "answers": [vars(answer) for answer in row]}
@@ -190,15 +162,13 @@ def greedy_answers(
     """Return a model's greedy answer to each prompt, at most `eval.max_new_tokens` long."""
     loaded = load_policy(model, config)
     with stoppable_progress(reporter, stopper, what, len(prompts)) as answered:
-        made = answers_to(
+        made = answer_prompts(
             loaded,
             prompts,
-            config,
             max_new_tokens=config.eval.max_new_tokens,
-            samples=1,
-            sampling=GREEDY,
             batch_rows=config.eval.batch_rows,
+            format=config.data.format,
             on_answers=answered,
-            stopper=stopper,
+            check_stop=stopper.check,
         )
     return [row[0] for row in made]

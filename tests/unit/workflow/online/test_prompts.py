@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -66,3 +67,11 @@ def test_the_seed_orders_the_prompts_and_nothing_else_does() -> None:
 def test_one_prompt_cannot_be_on_both_sides() -> None:
     with pytest.raises(DataError, match="and 0 held out"):
         parted([prompt("a", "x")], [], seed=0)
+
+
+@pytest.mark.parametrize("side", ["train", "held out"])
+def test_a_prompt_of_several_questions_is_refused_and_not_asked_in_part(side: str) -> None:
+    one, other = prompt("a", "x"), replace(prompt("b", "y"), later=("And then?",))
+    prompts, held_out = ([other], [one]) if side == "train" else ([one], [other])
+    with pytest.raises(DataError, match='the prompt "b" asks 2 questions'):
+        parted(prompts, held_out, seed=0)
