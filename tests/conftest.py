@@ -1,5 +1,6 @@
 """Conditions of every test: one torch thread, no network, and in CI the same random examples each time."""
 
+import gc
 import os
 import socket
 import sys
@@ -45,6 +46,13 @@ def cache_of_the_module(tmp_path_factory: pytest.TempPathFactory) -> Iterator[No
     with pytest.MonkeyPatch.context() as patched:
         patched.setenv("PENCHANT_CACHE", str(tmp_path_factory.mktemp("cache")))
         yield
+
+
+@pytest.fixture(autouse=True, scope="module")
+def frozen_imports() -> None:
+    """Keep what is imported out of garbage collection: a run collects twice, and would spend half its time there."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

@@ -7,6 +7,7 @@ would; it may be told to send itself a signal at a point that a test names, or t
 from __future__ import annotations
 
 import contextlib
+import gc
 import importlib
 import json
 import os
@@ -126,6 +127,8 @@ def serve() -> None:
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     for name in ("penchant.workflow.train", "penchant.workflow.evaluate", "penchant.cli.main"):
         importlib.import_module(name)
+    gc.collect()
+    gc.freeze()  # no child has to look through what was imported when it collects
     for line in sys.stdin:
         request = json.loads(line)
         answer: dict[str, Any] = {}
