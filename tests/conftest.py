@@ -50,7 +50,7 @@ def cache_of_the_module(tmp_path_factory: pytest.TempPathFactory) -> Iterator[No
 
 @pytest.fixture(autouse=True, scope="module")
 def frozen_imports() -> None:
-    """Keep what is imported out of garbage collection: a run collects twice, and would spend half its time there."""
+    """Keep what is imported out of garbage collection, in which a small run would spend half its time."""
     gc.collect()
     gc.freeze()
 
