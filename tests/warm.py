@@ -149,6 +149,7 @@ def _child(request: dict[str, Any]) -> int:
         for number, path in ((0, request["terminal"] or os.devnull), (1, out), (2, err)):
             os.dup2(os.open(path, os.O_RDWR | os.O_CREAT, 0o644), number)
         signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)  # ignored where the tests themselves run under nohup
         os.chdir(request["cwd"])
         os.environ.clear()
         os.environ.update(request["environment"])

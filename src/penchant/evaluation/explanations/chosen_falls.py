@@ -24,6 +24,7 @@ from penchant.evaluation.explanations.measures import (
     enough_recent,
     group_difference,
     likenesses,
+    lowest,
     mean,
     share,
     sightings_of,
@@ -85,8 +86,7 @@ def chosen_falls(record: RunRecord) -> Explanation:
 def worst_ids(record: RunRecord, count: int) -> list[str]:
     """Return the pairs whose chosen response had fallen most when it was last seen, the worst first."""
     last = sightings_of(record.pair_lines).last()
-    order = [place for place in np.argsort(last.chosen, kind="stable") if last.chosen[place] < 0]
-    return [last.ids[place] for place in order[:count]]
+    return [last.ids[place] for place in lowest(last.chosen, count)]
 
 
 def _not_falling(record: RunRecord, told: tuple[str, ...], facts: dict[str, Any], *, known: bool) -> Explanation:

@@ -5,8 +5,6 @@ from __future__ import annotations
 from itertools import islice
 from typing import Any
 
-import numpy as np
-
 from penchant.data.lint import lint
 from penchant.evaluation.explanations import remedies
 from penchant.evaluation.explanations.explanation import (
@@ -20,7 +18,7 @@ from penchant.evaluation.explanations.explanation import (
     texts_of,
     usable,
 )
-from penchant.evaluation.explanations.measures import Sightings, sightings_of, wins
+from penchant.evaluation.explanations.measures import Sightings, lowest, trained_before, wins
 from penchant.evaluation.monitors import LEAST_PAIRS
 from penchant.evaluation.run_record import RunRecord
 from penchant.evaluation.stats import Interval, wilson
@@ -127,17 +125,9 @@ def _tied(pairs: list[PreferencePair]) -> float | None:
     return sum(pair.score_chosen == pair.score_rejected for pair in scored) / len(scored)
 
 
-def _again(record: RunRecord) -> Sightings | None:
-    if not record.pair_lines or record.config.objective.loss == "kto":
-        return None
-    last = sightings_of(record.pair_lines).last()
-    again = last.select(last.before > 0)
-    return again if len(again) >= LEAST_PAIRS else None
-
-
 def _resisting(record: RunRecord) -> tuple[bool, list[str], dict[str, Any]]:
     """Whether pairs that were trained on stay wrong, though the policy is right on most."""
-    again = _again(record)
+    again = trained_before(record, LEAST_PAIRS)
     if again is None:
         return False, [], {}
     wrong, right = _wrong(again), wilson(float(wins(again.margins).sum()), len(again))
@@ -161,15 +151,14 @@ def _noise(facts: dict[str, Any]) -> float:
 
 
 def _stubborn(record: RunRecord) -> tuple[Case, ...]:
-    again = _again(record)
+    again = trained_before(record, LEAST_PAIRS)
     if again is None:
         return ()
-    order = [place for place in np.argsort(again.margins, kind="stable") if again.margins[place] < 0]
     return tuple(
         Case(
             again.ids[place],
             f"margin {again.margins[place]:+.2f} nats after {again.before[place]} times of training",
             **texts_of(record, again.ids[place]),
         )
-        for place in order[:_SHOWN]
+        for place in lowest(again.margins, _SHOWN)
     )

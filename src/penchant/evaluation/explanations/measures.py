@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from penchant.evaluation.monitors import LATER, LEAST_PAIRS, LEAST_STEPS, RECENT
+from penchant.evaluation.run_record import RunRecord
 from penchant.evaluation.stats import Interval, cluster_bootstrap, wilson
 from penchant.types import PreferencePair
 
@@ -97,6 +98,15 @@ def sightings_of(lines: Sequence[Line]) -> Sightings:
     return every.select(np.isfinite(every.chosen) & np.isfinite(every.rejected))
 
 
+def trained_before(record: RunRecord, least: int) -> Sightings | None:
+    """Return the last sightings of pairs that had been trained on before; None of too few, and of KTO's rows."""
+    if not record.pair_lines or record.config.objective.loss == "kto":
+        return None
+    last = sightings_of(record.pair_lines).last()
+    again = last.select(last.before > 0)
+    return again if len(again) >= least else None
+
+
 def enough_recent(steps: Sequence[Line]) -> bool:
     """Return whether the last steps hold enough pairs for `monitors.displacement` to judge."""
     known = [step for step in steps if "chosen_fell_fraction" in step]
@@ -129,6 +139,11 @@ def mean(values: Floats, clusters: Sequence[Hashable]) -> Interval:
 def wins(margins: Floats) -> Floats:
     """Return 1 where a margin is above zero, one half where it is zero."""
     return np.where(margins > 0, 1.0, np.where(margins == 0, 0.5, 0.0))
+
+
+def lowest(values: Floats, most: int) -> list[int]:
+    """Return the places of the values below zero, the lowest first, at most so many."""
+    return [int(place) for place in np.argsort(values, kind="stable")[:most] if values[place] < 0]
 
 
 def apart(one: Interval, other: Interval) -> Interval:

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
 from penchant.evaluation.explanations import remedies
 from penchant.evaluation.explanations.explanation import (
     CANNOT_TELL,
@@ -20,7 +18,7 @@ from penchant.evaluation.explanations.explanation import (
     texts_of,
     usable,
 )
-from penchant.evaluation.explanations.measures import Sightings, apart, share, sightings_of, wins
+from penchant.evaluation.explanations.measures import apart, lowest, share, sightings_of, trained_before, wins
 from penchant.evaluation.monitors import Line
 from penchant.evaluation.run_record import RunRecord
 from penchant.evaluation.stats import Interval
@@ -137,17 +135,8 @@ def _seen_once(record: RunRecord) -> bool:
     return bool((sightings_of(record.pair_lines).before > 0).mean() < _HARDLY)
 
 
-def _last_seen_again(record: RunRecord) -> Sightings | None:
-    """The last sightings of pairs that had been trained on before; None of too few, and of KTO's responses."""
-    if not record.pair_lines or record.config.objective.loss == "kto":
-        return None
-    last = sightings_of(record.pair_lines).last()
-    again = last.select(last.before > 0)
-    return again if len(again) >= _LEAST_SEEN else None
-
-
 def _seen(record: RunRecord) -> Interval | None:
-    again = _last_seen_again(record)
+    again = trained_before(record, _LEAST_SEEN)
     if again is None:
         return None
     clusters = [record.pairs[name].cluster or name if name in record.pairs else name for name in again.ids]
@@ -165,12 +154,11 @@ def _cases(record: RunRecord) -> tuple[Case, ...]:
     scores = record.held_out
     if scores is None:
         return ()
-    order = [place for place in np.argsort(scores.margins, kind="stable") if scores.margins[place] < 0]
     return tuple(
         Case(
             scores.ids[place],
             f"held out; margin {scores.margins[place]:+.2f} nats",
             **texts_of(record, scores.ids[place]),
         )
-        for place in order[:_SHOWN]
+        for place in lowest(scores.margins, _SHOWN)
     )
