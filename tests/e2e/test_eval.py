@@ -11,7 +11,7 @@ import pytest
 from tests.tiny import Notes, pair_rows, save_tiny, tiny_llama, write_rows
 from tests.together import in_processes
 
-from penchant.workflow.compare_models import compare_models
+from penchant.workflow.eval_models import eval_models
 from penchant.workflow.suites.chosen import Wanted
 
 SETTINGS = ("engine.device=cpu", "engine.precision=fp32", "engine.threads=1", "eval.max_new_tokens=6")
@@ -79,7 +79,7 @@ def compared(folder: Path, cache: str, *settings: str) -> dict[str, Any]:
     """The comparison of both models with their start, computed with a cache of its own."""
     os.environ["PENCHANT_CACHE"] = str(folder / cache)
     models = [str(folder / name) for name in ("sft", "dpo")]
-    _, comparison, _ = compare_models(
+    _, comparison, _ = eval_models(
         models,
         wanted(folder),
         judge="longer",
@@ -170,7 +170,7 @@ def test_a_second_evaluation_computes_nothing_again(
 ) -> None:
     monkeypatch.setenv("PENCHANT_CACHE", str(folder / "cache-7"))
     notes = Notes()
-    _, again, _ = compare_models(
+    _, again, _ = eval_models(
         [str(folder / "dpo")],
         wanted(folder),
         reference=str(folder / "start"),
@@ -181,7 +181,7 @@ def test_a_second_evaluation_computes_nothing_again(
     assert len(found) == 2 * 6  # all but the packaged prose, of both models
     ours, theirs = (line(one, "hallucination", "TruthfulQA MC2") for one in (again, expected))
     assert ours["cells"] == [theirs["cells"][0], theirs["cells"][2]]
-    longer = compare_models(
+    longer = eval_models(
         [str(folder / "dpo")],
         Wanted(harmful=folder / "harmful.jsonl"),
         reference=str(folder / "start"),

@@ -146,9 +146,9 @@ def _evaluate(
         raise UsageError("--judge is not used without --prompts", fix="Give prompts, or remove it.")
 
     def work(reporter: Reporter, stopper: Stopper) -> tuple[dict[str, Any], dict[str, Any], Path | None]:
-        from penchant.workflow.compare_models import compare_models
+        from penchant.workflow.eval_models import eval_models
 
-        return compare_models(
+        return eval_models(
             models,
             wanted,
             names,

@@ -19,7 +19,7 @@ def show_comparison(comparison: dict[str, Any], console: Console, *, details: bo
     """Print a comparison: a table on a terminal, plain lines elsewhere.
 
     Args:
-        comparison: See `penchant.workflow.comparison.comparison_of`.
+        comparison: See `penchant.workflow.eval_table.comparison_of`.
         console: Where to.
         details: Whether the lines that are parts of others are shown too.
     """

@@ -2,7 +2,7 @@
 
 Each model is loaded once, runs all suites and is released before the next; then its outcomes are judged beside the
 reference's. What a suite is stands in `penchant.workflow.suites.suite`; what becomes of the figures in
-`penchant.workflow.comparison`.
+`penchant.workflow.eval_table`.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from penchant.evaluation.judges.watching import Watch
 from penchant.models.precision import choose_device
 from penchant.processes import is_first
 from penchant.reporting.report import write_report
-from penchant.workflow.comparison import columns_of, comparison_of, write_comparison
+from penchant.workflow.eval_table import columns_of, comparison_of, write_comparison
 from penchant.workflow.evaluate import Column, flat_figures, run_suites, style_answers, write_evaluation
 from penchant.workflow.reporter import Reporter
 from penchant.workflow.stopping import Stopper, stoppable_progress
@@ -20,7 +20,7 @@ from penchant.workflow.suites.chosen import Wanted, chosen_suites
 from penchant.workflow.suites.prompts import Judge
 
 
-def compare_models(
+def eval_models(
     models: Sequence[str],
     wanted: Wanted,
     names: Sequence[str] = (),

@@ -12,8 +12,8 @@ from tests.tiny import pair_rows, save_tiny, tiny_llama, write_rows
 from penchant.errors import UsageError
 from penchant.evaluation.measures import Measure
 from penchant.types import Prompt, Turn
-from penchant.workflow.compare_models import compare_models
-from penchant.workflow.comparison import columns_of, comparison_of, write_comparison
+from penchant.workflow.eval_models import eval_models
+from penchant.workflow.eval_table import columns_of, comparison_of, write_comparison
 from penchant.workflow.evaluate import Column, Findings
 from penchant.workflow.suites.chosen import Wanted
 from penchant.workflow.suites.suite import Judged, Suite
@@ -96,15 +96,15 @@ def test_one_model_alone_has_its_summary_too_and_several_have_none(tmp_path: Pat
     data = Wanted(data=write_rows(tmp_path / "pairs.jsonl", pair_rows(6)))
     start = str(tmp_path / "start")
     options = {"reference": start, "overrides": SETTINGS}
-    figures, comparison, target = compare_models([str(tmp_path / "one")], data, out=tmp_path / "a", **options)  # pyright: ignore[reportArgumentType]
+    figures, comparison, target = eval_models([str(tmp_path / "one")], data, out=tmp_path / "a", **options)  # pyright: ignore[reportArgumentType]
     summary = json.loads((tmp_path / "a" / "eval" / "summary.json").read_text(encoding="utf-8"))
     assert (summary, target) == (figures, tmp_path / "a")
     line = comparison["table"]["preference"][0]
     assert summary["preference_accuracy_policy"] == pytest.approx(line["cells"][1]["value"])
     assert summary["preference_accuracy_reference"] == pytest.approx(line["cells"][0]["value"])
     both = [str(tmp_path / name) for name in ("one", "two")]
-    figures, _, target = compare_models(both, data, out=tmp_path / "b", **options)  # pyright: ignore[reportArgumentType]
+    figures, _, target = eval_models(both, data, out=tmp_path / "b", **options)  # pyright: ignore[reportArgumentType]
     assert figures == {}
     assert (tmp_path / "b" / "eval" / "comparison.json").is_file()
     assert not (tmp_path / "b" / "eval" / "summary.json").exists()
-    assert compare_models(both[:1], data, **options)[2] is None  # pyright: ignore[reportArgumentType]
+    assert eval_models(both[:1], data, **options)[2] is None  # pyright: ignore[reportArgumentType]
