@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from penchant.cli.answer_options import LongestAnswer, MinP, System, Temperature, TopK, TopP
 from penchant.cli.app import Debug, Json, Quiet, Sets, app, run_verb
 from penchant.errors import UsageError
 
@@ -19,18 +20,12 @@ def chat(
         typer.Option("--reference", help="Model to show beside it; of a run, by default its reference."),
     ] = None,
     alone: Annotated[bool, typer.Option("--alone", help="No reference, also with a run.")] = False,
-    system: Annotated[str | None, typer.Option("--system", help="A system message at the beginning.")] = None,
-    max_new_tokens: Annotated[int, typer.Option("--max-new-tokens", min=1, help="Longest answer, tokens.")] = 512,
-    temperature: Annotated[float, typer.Option("--temperature", min=0, help="0 = the likeliest token.")] = 0.7,
-    top_k: Annotated[
-        int, typer.Option("--top-k", min=0, help="Draw from so many likeliest tokens; 0 = from all.")
-    ] = 0,
-    top_p: Annotated[
-        float, typer.Option("--top-p", help="Draw from the likeliest tokens that hold this share of probability.")
-    ] = 0.9,
-    min_p: Annotated[
-        float, typer.Option("--min-p", help="Draw from tokens at least this share as likely as the likeliest.")
-    ] = 0.0,
+    system: System = None,
+    max_new_tokens: LongestAnswer = 512,
+    temperature: Temperature = 0.7,
+    top_k: TopK = 0,
+    top_p: TopP = 0.9,
+    min_p: MinP = 0.0,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Of the sampling.")] = 0,
     sets: Sets = None,
     quiet: Quiet = False,

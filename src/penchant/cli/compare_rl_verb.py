@@ -9,6 +9,19 @@ from typing import Annotated, Any
 
 import typer
 
+from penchant.cli.answer_options import (
+    AnswersPerPrompt,
+    CleanSide,
+    HeldOutPrompts,
+    LongestByRecipe,
+    PairChoice,
+    PairsPerPrompt,
+    PromptSource,
+    System,
+    Temperature,
+    TopK,
+    TopP,
+)
 from penchant.cli.app import Debug, Json, Quiet, Sets, app, run_verb
 from penchant.cli.working import say_next, working
 
@@ -30,22 +43,15 @@ COLUMNS = (
 @app.command("compare-rl")
 def compare_rl(
     recipe: Annotated[str, typer.Argument(help="Name of a packaged recipe, or a YAML file.")],
-    prompts: Annotated[
-        str, typer.Option("--prompts", help="File of prompts, or house-style:train for the packaged questions.")
-    ],
+    prompts: PromptSource,
     judge: Annotated[
         str,
         typer.Option("--judge", metavar="RULE", help="What scores answers, and is the reward: house-style, ..."),
     ],
     tokens: Annotated[int, typer.Option("--tokens", min=1, help="Generated tokens of each method.")],
     out: Annotated[Path, typer.Option("--out", help="Folder of the comparison.")],
-    held_out: Annotated[
-        str | None,
-        typer.Option("--held-out", help="Prompts to measure by, likewise; without them a fifth is held out."),
-    ] = None,
-    system: Annotated[
-        str | None, typer.Option("--system", help="A system message before prompts without one.")
-    ] = None,
+    held_out: HeldOutPrompts = None,
+    system: System = None,
     methods: Annotated[
         str, typer.Option("--methods", metavar="A,B", help="Of dpo, online, grpo and rloo.")
     ] = "dpo,online,grpo,rloo",
@@ -65,21 +71,14 @@ def compare_rl(
         int | None,
         typer.Option("--prompts-per-step", min=1, help="Of GRPO and RLOO; by default train.batch_pairs."),
     ] = None,
-    samples: Annotated[int, typer.Option("--samples", min=2, help="Answers a prompt.")] = 8,
-    temperature: Annotated[float, typer.Option("--temperature", help="Of the sampling.")] = 1.0,
-    top_k: Annotated[int, typer.Option("--top-k", min=1, help="Only so many likeliest tokens.")] = 50,
-    top_p: Annotated[float, typer.Option("--top-p", help="Only tokens that hold this probability.")] = 0.95,
-    max_new_tokens: Annotated[
-        int | None, typer.Option("--max-new-tokens", min=1, help="Longest answer; by default eval.max_new_tokens.")
-    ] = None,
-    pairs: Annotated[
-        str, typer.Option("--pairs", metavar="CHOICE", help="best-worst, nearest-length or all.")
-    ] = "best-worst",
-    pairs_per_prompt: Annotated[int, typer.Option("--pairs-per-prompt", min=1, help="At most.")] = 2,
-    clean: Annotated[
-        str,
-        typer.Option("--clean", metavar="SIDE", help="No broken answer on this side: chosen, both or none."),
-    ] = "chosen",
+    samples: AnswersPerPrompt = 8,
+    temperature: Temperature = 1.0,
+    top_k: TopK = 50,
+    top_p: TopP = 0.95,
+    max_new_tokens: LongestByRecipe = None,
+    pairs: PairChoice = "best-worst",
+    pairs_per_prompt: PairsPerPrompt = 2,
+    clean: CleanSide = "chosen",
     seed: Annotated[int, typer.Option("--seed", min=0, help="Of prompts and sampling.")] = 0,
     sets: Sets = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the comparison in --out.")] = False,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from penchant.cli.answer_options import LongestAnswer, MinP, System, Temperature, TopK, TopP
 from penchant.cli.app import Debug, Json, Limit, Quiet, Sets, app, run_verb
 from penchant.cli.console import printable
 from penchant.cli.working import say_next, working
@@ -37,19 +38,13 @@ def generate(
     ] = None,
     out: Annotated[Path | None, typer.Option("--out", help="Answers to --prompts, one JSON line each.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with --out where it ends.")] = False,
-    system: Annotated[str | None, typer.Option("--system", help="A system message before it.")] = None,
-    max_new_tokens: Annotated[int, typer.Option("--max-new-tokens", min=1, help="Longest answer, tokens.")] = 256,
+    system: System = None,
+    max_new_tokens: LongestAnswer = 256,
     samples: Annotated[int, typer.Option("--samples", min=1, help="Answers to each prompt.")] = 1,
-    temperature: Annotated[float, typer.Option("--temperature", min=0, help="0 = the likeliest token.")] = 0.0,
-    top_k: Annotated[
-        int, typer.Option("--top-k", min=0, help="Draw from so many likeliest tokens; 0 = from all.")
-    ] = 0,
-    top_p: Annotated[
-        float, typer.Option("--top-p", help="Draw from the likeliest tokens that hold this share of probability.")
-    ] = 1.0,
-    min_p: Annotated[
-        float, typer.Option("--min-p", help="Draw from tokens at least this share as likely as the likeliest.")
-    ] = 0.0,
+    temperature: Temperature = 0.0,
+    top_k: TopK = 0,
+    top_p: TopP = 1.0,
+    min_p: MinP = 0.0,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Of the sampling.")] = 0,
     stop: Annotated[
         list[str] | None, typer.Option("--stop", metavar="TEXT", help="Ends an answer, which holds it no more.")

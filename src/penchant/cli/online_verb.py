@@ -9,6 +9,19 @@ from typing import Annotated, Any
 
 import typer
 
+from penchant.cli.answer_options import (
+    AnswersPerPrompt,
+    CleanSide,
+    HeldOutPrompts,
+    LongestByRecipe,
+    PairChoice,
+    PairsPerPrompt,
+    PromptSource,
+    System,
+    Temperature,
+    TopK,
+    TopP,
+)
 from penchant.cli.app import Debug, Json, Quiet, Sets, app, run_verb
 
 COLUMNS = ("round", "{rate}", "p to start", "p to before", "tokens", "pairs", "words", "KL")
@@ -17,26 +30,17 @@ COLUMNS = ("round", "{rate}", "p to start", "p to before", "tokens", "pairs", "w
 @app.command()
 def online(
     recipe: Annotated[str, typer.Argument(help="Name of a packaged recipe, or a YAML file.")],
-    prompts: Annotated[
-        str, typer.Option("--prompts", help="File of prompts, or house-style:train for the packaged questions.")
-    ],
+    prompts: PromptSource,
     judge: Annotated[str, typer.Option("--judge", help="Who scores the answers, such as house-style.")],
     out: Annotated[Path, typer.Option("--out", help="Folder of the rounds.")],
     rounds: Annotated[int, typer.Option("--rounds", min=1, help="How many in all.")] = 3,
-    held_out: Annotated[
-        str | None,
-        typer.Option("--held-out", help="Prompts to measure by, likewise; without them a fifth is held out."),
-    ] = None,
-    system: Annotated[
-        str | None, typer.Option("--system", help="A system message before prompts without one.")
-    ] = None,
-    samples: Annotated[int, typer.Option("--samples", min=2, help="Answers a prompt.")] = 8,
-    temperature: Annotated[float, typer.Option("--temperature", help="Of the sampling.")] = 1.0,
-    top_k: Annotated[int, typer.Option("--top-k", min=1, help="Only so many likeliest tokens.")] = 50,
-    top_p: Annotated[float, typer.Option("--top-p", help="Only tokens that hold this probability.")] = 0.95,
-    max_new_tokens: Annotated[
-        int | None, typer.Option("--max-new-tokens", min=1, help="Longest answer; by default eval.max_new_tokens.")
-    ] = None,
+    held_out: HeldOutPrompts = None,
+    system: System = None,
+    samples: AnswersPerPrompt = 8,
+    temperature: Temperature = 1.0,
+    top_k: TopK = 50,
+    top_p: TopP = 0.95,
+    max_new_tokens: LongestByRecipe = None,
     prompts_per_round: Annotated[
         int | None, typer.Option("--prompts-per-round", min=1, help="By default an equal part of all.")
     ] = None,
@@ -46,17 +50,12 @@ def online(
     again: Annotated[
         bool, typer.Option("--again", help="Each round asks the same prompts, instead of fresh ones.")
     ] = False,
-    pairs: Annotated[
-        str, typer.Option("--pairs", metavar="RULE", help="best-worst, nearest-length or all.")
-    ] = "best-worst",
-    pairs_per_prompt: Annotated[int, typer.Option("--pairs-per-prompt", min=1, help="At most.")] = 2,
+    pairs: PairChoice = "best-worst",
+    pairs_per_prompt: PairsPerPrompt = 2,
     margin: Annotated[
         float, typer.Option("--margin", min=0, help="Scores no further apart are a tie, and make no pair.")
     ] = 0.0,
-    clean: Annotated[
-        str,
-        typer.Option("--clean", metavar="SIDE", help="No broken answer on this side: chosen, both or none."),
-    ] = "chosen",
+    clean: CleanSide = "chosen",
     reference: Annotated[
         str, typer.Option("--reference", help="moved: a round's start policy; fixed: the first model.")
     ] = "moved",
