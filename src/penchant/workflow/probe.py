@@ -56,7 +56,7 @@ from penchant.training.cost import (
 from penchant.training.loop import train
 from penchant.training.optimizer import check_optimizer, make_optimizer
 from penchant.training.step import Trainer
-from penchant.training.telemetry import peak_memory_bytes
+from penchant.training.telemetry import peak_memory_bytes, reset_peak_memory
 from penchant.types import TokenizedPair
 from penchant.workflow.reporter import Reporter
 from penchant.workflow.setup import scoring_model
@@ -274,21 +274,10 @@ def _whole_probe(
     It comes first: what the allocator holds on to after other work would be counted.
     """
     release_memory()
-    _reset_peak(device)
+    reset_peak_memory(device)
     model = _thin(config, source, 2, vocabulary, device)
     seconds = model.seconds(pairs)
     return peak_memory_bytes(device), seconds, model.sizes
-
-
-def _reset_peak(device: str) -> None:
-    """Forget the peak of this process so far, where the system lets us; else the peak counts all there was."""
-    if device.startswith("cuda"):
-        torch.cuda.reset_peak_memory_stats()
-        return
-    try:
-        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
-    except OSError:
-        pass
 
 
 def _thin(config: Config, source: Any, depth: int, vocabulary: int, device: str) -> _Probe:

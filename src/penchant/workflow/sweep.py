@@ -22,8 +22,10 @@ from typing import Any
 from penchant.data.atomic import tidy, write_json
 from penchant.errors import DataError, DiskError, PenchantError, Stopped, UsageError
 from penchant.models.memory import release_memory
+from penchant.models.precision import choose_device
 from penchant.reporting.report import write_report
 from penchant.reporting.sweep_page import write_sweep_page
+from penchant.training.telemetry import reset_peak_memory
 from penchant.workflow.reporter import Reporter
 from penchant.workflow.run_directory import FACTS, finished
 from penchant.workflow.run_lock import run_lock
@@ -198,6 +200,7 @@ class _Work:
         if not finished(run):
             self._reporter.note(where)
             (run / JUDGED).unlink(missing_ok=True)
+            reset_peak_memory(choose_device(point.config.engine.device))  # each run's own, not the runs' before it
             train_run(
                 point.config,
                 self._sweep.out / DATA_FOLDER,

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from penchant.errors import DiskError
-from penchant.training.telemetry import MetricsLog, flush_logs, peak_memory_bytes
+from penchant.training.telemetry import MetricsLog, flush_logs, peak_memory_bytes, reset_peak_memory
 
 
 def steps(path: Path) -> list[int]:
@@ -91,3 +93,15 @@ def test_all_logs_of_a_run_are_brought_to_the_disk(tmp_path: Path, monkeypatch: 
 def test_memory_is_counted_in_bytes() -> None:
     """This process holds more than a megabyte and less than a terabyte."""
     assert 1e6 < peak_memory_bytes() < 1e12
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux lets a process forget its peak")
+def test_the_peak_begins_anew_when_asked_to() -> None:
+    before = peak_memory_bytes()
+    large = np.ones(before // 8 + (64 << 20) // 8)  # more than ever was here
+    high = peak_memory_bytes()
+    del large
+    assert high > before
+    assert peak_memory_bytes() == high
+    reset_peak_memory()
+    assert peak_memory_bytes() < high
