@@ -1,18 +1,20 @@
-"""Three rounds against one at equal generated tokens, on the house style, with the demo's controls beside.
+"""Three rounds against one at equal generated tokens, on a task that can be verified, with controls beside.
 
-    python -m bench.online --work WORK [--seeds 0 1 2] [--tokens 120000] [--held-out validation] [--set a.b=c ...]
+    python -m bench.online --work WORK [--task instructions] [--seeds 0 1 2] [--tokens 120000]
+                           [--held-out validation] [--reference fixed] [--replay 1] [--set a.b=c ...]
 
-Both arms begin with the bundled model and the recipe `demo`: `rounds` spends a third of the tokens in each of
-three rounds, each from the model of the one before, and `one` spends all of them in one. Pairs are made alike.
+The tasks are the house style of the demo, and made-up prompts with one verifiable instruction each. Both arms begin
+with the bundled model and the recipe `demo`: `rounds` spends a third of the tokens in each of three rounds, each from
+the model of the one before, and `one` spends all of them in one. Pairs are made alike.
 Controls:
 
     longer    the pairs of `one`, over and over, for as many steps as the three rounds took together
     sft       likelihood of the chosen responses of `one` (recipe demo-likelihood)
     random    the pairs of `one` with labels by a coin (recipe demo-random-labels)
-    cuts      the start model's answers cut mechanically after one, two, three sentences
+    cuts      the start model's answers cut mechanically after one, two, three sentences (house style only)
 
 Every part is resumable: a call goes on from where another was stopped. With both arms of a seed done its table is
-printed, and with all parts a line is added to bench/results/online.jsonl.
+printed, and a line is added to bench/results/online.jsonl.
 """
 
 from __future__ import annotations
@@ -30,16 +32,17 @@ from penchant.cli.console import PlainReporter
 from penchant.config import Config
 from penchant.data.atomic import write_json
 from penchant.data.on_policy_pairs import PairRules
-from penchant.evaluation.judges.rules import HOUSE_STYLE
+from penchant.evaluation.instructions.made import made_prompts
 from penchant.evaluation.stats import mcnemar_exact, wilson
 from penchant.evaluation.style_figures import cut_answers, judged
 from penchant.models.memory import release_memory
 from penchant.recipes import load_recipe
+from penchant.types import Prompt
 from penchant.workflow.online.figures import evaluate_round, judged_answers
-from penchant.workflow.online.judging import PASS_MARKS, mark_of
+from penchant.workflow.online.judging import PASS_MARKS, judge_named, mark_of
 from penchant.workflow.online.prompts import named_prompts, parted
 from penchant.workflow.online.rounds import run_online
-from penchant.workflow.online.settings import OnlineSettings
+from penchant.workflow.online.settings import REFERENCES, OnlineSettings, ReferenceChoice
 from penchant.workflow.run_directory import finished
 from penchant.workflow.setup import circumstances
 from penchant.workflow.stopping import Stopper
@@ -50,6 +53,7 @@ ROUNDS = 3
 PARTS = ("rounds", "one", "longer", "sft", "random")
 CONTROLS = {"longer": "demo", "sft": "demo-likelihood", "random": "demo-random-labels"}
 RULES = PairRules(choice="best-worst", per_prompt=4)
+MADE = {"train": 734, "validation": 120, "test": 260}  # prompts with instructions: one to each packaged question
 
 
 @dataclass(frozen=True)
@@ -57,10 +61,21 @@ class Experiment:
     """One seed: where it lies, and what both arms have in common."""
 
     work: Path
+    task: str
     seed: int
     tokens: int
     questions: str
+    reference: ReferenceChoice
+    replay: float
     sets: tuple[str, ...]
+
+    def prompts(self) -> tuple[list[Prompt], list[Prompt]]:
+        """To sample from in the order of the rounds, and held out."""
+        if self.task == "house-style":
+            sides = [named_prompts(f"house-style:{split}") for split in ("train", self.questions)]
+        else:
+            sides = [made_prompts(split, MADE[split]) for split in ("train", self.questions)]
+        return parted(*sides, seed=self.seed)
 
     def config(self, recipe: str = "demo", *sets: str) -> Config:
         """The recipe of an arm or control."""
@@ -78,22 +93,38 @@ class Experiment:
             tokens_per_round=self.tokens // rounds,
             max_new_tokens=self.config().eval.max_new_tokens,
             rules=RULES,
+            reference=self.reference,
+            replay=self.replay if rounds > 1 else 0.0,
             seed=self.seed,
         )
 
 
 def main() -> None:
-    """Do the parts that are asked for and not done yet; with all of a seed done, print and write its line."""
+    """Do the parts that are asked for and not done yet; with both arms of a seed done, print and write its line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, required=True, help="folder for rounds and runs")
+    parser.add_argument("--task", choices=("house-style", "instructions"), default="house-style")
     parser.add_argument("--seeds", type=int, nargs="*", default=[0])
     parser.add_argument("--tokens", type=int, default=120_000, help="generated tokens of an arm")
     parser.add_argument("--held-out", choices=("test", "validation"), default="test")
+    parser.add_argument("--reference", choices=REFERENCES, default="moved")
+    parser.add_argument(
+        "--replay", type=float, default=0.0, help="of the rounds: earlier pairs added to their own"
+    )
     parser.add_argument("--parts", nargs="*", choices=PARTS, default=list(PARTS))
     parser.add_argument("--set", dest="sets", action="append", default=[], metavar="A.B=C")
     asked = parser.parse_args()
     for seed in asked.seeds:
-        experiment = Experiment(asked.work, seed, asked.tokens, asked.held_out, tuple(asked.sets))
+        experiment = Experiment(
+            asked.work,
+            asked.task,
+            seed,
+            asked.tokens,
+            asked.held_out,
+            asked.reference,
+            asked.replay,
+            tuple(asked.sets),
+        )
         with Stopper() as stopper:
             for part in asked.parts:
                 do_part(experiment, part, stopper)
@@ -102,9 +133,8 @@ def main() -> None:
             continue
         line = summary(experiment, done)
         show(line)
-        if done == set(PARTS):
-            with RESULTS.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(line) + "\n")
+        with RESULTS.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
 
 
 def do_part(experiment: Experiment, part: str, stopper: Stopper) -> None:
@@ -112,12 +142,9 @@ def do_part(experiment: Experiment, part: str, stopper: Stopper) -> None:
     folder = experiment.folder(part)
     if (folder / "done.json").is_file():
         return
-    prompts, held_out = parted(
-        named_prompts("house-style:train"),
-        named_prompts(f"house-style:{experiment.questions}"),
-        seed=experiment.seed,
-    )
-    judge, mark, reporter = HOUSE_STYLE, mark_of(HOUSE_STYLE), PlainReporter()
+    prompts, held_out = experiment.prompts()
+    judge, reporter = judge_named(experiment.task), PlainReporter()
+    mark = mark_of(judge)
     reporter.note(f"Seed {experiment.seed}: {part}")
     if part in CONTROLS:
         config, start = control_config(experiment, part), experiment.folder("one") / "round-0"
@@ -170,26 +197,25 @@ def control_config(experiment: Experiment, part: str) -> Config:
 def summary(experiment: Experiment, done: set[str]) -> dict[str, Any]:
     """Return the figures of a seed: both arms, the controls done, the last round tested against each."""
     rounds, one = (json.loads((experiment.folder(arm) / "done.json").read_text()) for arm in ("rounds", "one"))
-    last = passes(experiment.folder("rounds") / f"round-{len(rounds) - 1}")
+    mark = PASS_MARKS[experiment.task]
+    last = passes(experiment.folder("rounds") / f"round-{len(rounds) - 1}", mark)
     others = {"one": experiment.folder("one") / "round-1"} | {
         name: experiment.folder(name) for name in CONTROLS if name in done
     }
     beside = {
-        name: {**told(last, passes(folder)), **json.loads((folder / "eval.json").read_text(encoding="utf-8"))}
+        name: {
+            **told(last, passes(folder, mark)),
+            **json.loads((folder / "eval.json").read_text(encoding="utf-8")),
+        }
         for name, folder in others.items()
     }
-    start = [
-        json.loads(line) for line in (others["one"].parent / "round-0" / "answers.jsonl").open(encoding="utf-8")
-    ]
-    texts = [row["prompt"] for row in start]
-    answers = [judged(row["prompt"], row["text"], finished=row["finished"]) for row in start]
-    for count in (1, 2, 3):
-        cut = [answer.passes for answer in cut_answers(texts, answers, count)]
-        found = wilson(sum(cut), len(cut))
-        figures = {"rate": found.value, "rate_interval": [found.low, found.high]}
-        beside[f"start cut after {count}"] = {**told(last, cut), **figures}
+    if experiment.task == "house-style":
+        beside |= beside_cuts(experiment.folder("one") / "round-0", last)
     return {
         "date": datetime.date.today().isoformat(),
+        "task": experiment.task,
+        "reference": experiment.reference,
+        "replay": experiment.replay,
         "seed": experiment.seed,
         "tokens_asked": experiment.tokens,
         "held_out": experiment.questions,
@@ -201,9 +227,23 @@ def summary(experiment: Experiment, done: set[str]) -> dict[str, Any]:
     }
 
 
-def passes(folder: Path) -> list[bool]:
+def beside_cuts(start: Path, last: Sequence[bool]) -> dict[str, Any]:
+    """Return how often the start model's answers pass when cut, and the last round tested against that."""
+    rows = [json.loads(line) for line in (start / "answers.jsonl").open(encoding="utf-8")]
+    texts = [row["prompt"] for row in rows]
+    answers = [judged(row["prompt"], row["text"], finished=row["finished"]) for row in rows]
+    beside = {}
+    for count in (1, 2, 3):
+        cut = [answer.passes for answer in cut_answers(texts, answers, count)]
+        found = wilson(sum(cut), len(cut))
+        figures = {"rate": found.value, "rate_interval": [found.low, found.high]}
+        beside[f"start cut after {count}"] = {**told(last, cut), **figures}
+    return beside
+
+
+def passes(folder: Path, mark: float) -> list[bool]:
     """Return which held-out answers of a folder pass."""
-    return [score >= PASS_MARKS["house-style"] for _, score in judged_answers(folder)]
+    return [score >= mark for _, score in judged_answers(folder)]
 
 
 def told(ours: Sequence[bool], theirs: Sequence[bool]) -> dict[str, Any]:
