@@ -3,10 +3,9 @@
     python -m bench.online --work WORK [--task instructions] [--seeds 0 1 2] [--tokens 120000]
                            [--held-out validation] [--reference fixed] [--replay 1] [--set a.b=c ...]
 
-The tasks are the house style of the demo, and made-up prompts with one verifiable instruction each. Both arms begin
-with the bundled model and the recipe `demo`: `rounds` spends a third of the tokens in each of three rounds, each from
-the model of the one before, and `one` spends all of them in one. Pairs are made alike.
-Controls:
+The tasks are the house style of the demo, and made-up prompts with one verifiable instruction each. Both arms
+begin with the bundled model and the recipe `demo`: `rounds` spends a third of the tokens in each of three rounds,
+each from the model of the one before, and `one` spends all of them in one. Pairs are made alike. Controls:
 
     longer    the pairs of `one`, over and over, for as many steps as the three rounds took together
     sft       likelihood of the chosen responses of `one` (recipe demo-likelihood)
@@ -100,7 +99,7 @@ class Experiment:
 
 
 def main() -> None:
-    """Do the parts that are asked for and not done yet; with both arms of a seed done, print and write its line."""
+    """Do the parts that are asked for and not done yet; with both arms done, print and write the seed's line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, required=True, help="folder for rounds and runs")
     parser.add_argument("--task", choices=("house-style", "instructions"), default="house-style")
