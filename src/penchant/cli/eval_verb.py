@@ -171,6 +171,7 @@ def _evaluate(
         say_next("Next     the same with --out FOLDER keeps the figures")
         return
     say_next(
+        f"Page     {target / 'eval' / 'comparison.html'}",
         f"Figures  {target / 'eval' / 'comparison.json'}",
         *([f"Answers  {target / 'eval' / 'answers'}"] if (target / "eval" / "answers").is_dir() else []),
         f"Next     penchant report {target}"

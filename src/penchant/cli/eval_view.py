@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 from rich.console import Console
@@ -10,8 +10,8 @@ from rich.table import Table
 from rich.text import Text
 
 from penchant.cli.console import printable
+from penchant.reporting.comparison_text import direction_of, figure_text, rows_of, test_text, wanted_direction
 
-_PERCENT = ("share", "fraction")
 _MARKS = {"better": ("▲", "green"), "worse": ("▼", "red"), "differs": ("≠", "yellow"), "": ("", "")}
 
 
@@ -45,7 +45,7 @@ def plain_lines(comparison: dict[str, Any], *, details: bool) -> Iterator[str]:
         for line in lines:
             if line["detail"] and not details:
                 continue
-            yield f"  {printable(line['name'])} ({_rows_of(line)}{_direction(line)})"
+            yield f"  {printable(line['name'])} ({_about(line)})"
             for place, name in enumerate(names):
                 cell, test = line["cells"][place], line["against_first"][place]
                 if cell is not None:
@@ -53,34 +53,6 @@ def plain_lines(comparison: dict[str, Any], *, details: bool) -> Iterator[str]:
             if line["against_previous"]:
                 yield f"    {names[-1]} against {names[-2]}:{_told(line['against_previous'], line)}"
         yield ""
-
-
-def figure_text(cell: dict[str, Any], line: dict[str, Any]) -> str:
-    """Return a figure with its interval."""
-    if cell["value"] is None:
-        return "no rows"
-    show = _shower(line)
-    bounds = cell["interval"]
-    return show(cell["value"]) + (f" [{show(bounds[0])}, {show(bounds[1])}]" if bounds else "")
-
-
-def test_text(test: dict[str, Any], line: dict[str, Any]) -> str:
-    """Return a difference with its interval, and p where there is one."""
-    bounds = test["interval"]
-    text = _DIFFERENCES[line["kind"]](test["difference"])
-    if bounds:
-        text += " [" + ", ".join(_BOUNDS[line["kind"]](bound) for bound in bounds) + "]"
-    return text if test["p"] is None else f"{text}, p = {test['p']:.2g}"
-
-
-def direction_of(test: dict[str, Any] | None, line: dict[str, Any]) -> str:
-    """Return whether a difference that is clear is "better" or "worse", "differs" where neither is said, or ""."""
-    if test is None or not test["clear"]:
-        return ""
-    if not line["better"]:
-        return "differs"
-    neutral = 1 if line["kind"] == "perplexity" else 0
-    return "better" if (test["difference"] > neutral) == (line["better"] == "higher") else "worse"
 
 
 def _tables(comparison: dict[str, Any], details: bool) -> Iterator[Table]:
@@ -100,7 +72,7 @@ def _tables(comparison: dict[str, Any], details: bool) -> Iterator[Table]:
 
 
 def _cells(line: dict[str, Any], *, several: bool) -> Iterator[Text]:
-    yield Text.assemble(printable(line["name"]), (f"\n{_rows_of(line)}{_direction(line)}", "dim"))
+    yield Text.assemble(printable(line["name"]), (f"\n{_about(line)}", "dim"))
     for cell, test in zip(line["cells"], line["against_first"], strict=True):
         if cell is None:
             yield Text("")
@@ -121,35 +93,5 @@ def _told(test: dict[str, Any] | None, line: dict[str, Any]) -> str:
     return f"   {test_text(test, line)}" + (f", {direction}" if direction else "")
 
 
-def _rows_of(line: dict[str, Any]) -> str:
-    counts = sorted({cell["rows"] for cell in line["cells"] if cell is not None})
-    shown = str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
-    return f"{shown} rows"
-
-
-def _direction(line: dict[str, Any]) -> str:
-    return f", {line['better']} is better" if line["better"] else ""
-
-
-def _shower(line: dict[str, Any]) -> Callable[[float], str]:
-    return (lambda value: f"{value:.1%}") if line["kind"] in _PERCENT else (lambda value: f"{value:.4g}")
-
-
-def _points(value: float) -> str:
-    return f"{100 * value:+.1f}"
-
-
-def _signed(value: float) -> str:
-    return f"{value:+.3g}"
-
-
-def _ratio(value: float) -> str:
-    return f"{value:.4g}"
-
-
-_BOUNDS = {"share": _points, "fraction": _points, "mean": _signed, "perplexity": _ratio}
-_DIFFERENCES = {
-    **dict.fromkeys(_PERCENT, lambda value: f"{_points(value)} points"),
-    "mean": _signed,
-    "perplexity": lambda value: f"times {_ratio(value)}",
-}
+def _about(line: dict[str, Any]) -> str:
+    return ", ".join(filter(None, (rows_of(line), wanted_direction(line))))

@@ -28,6 +28,7 @@ from penchant.reporting.charts import (
     percent,
     plain_number,
 )
+from penchant.reporting.comparison_page import comparison_tables
 from penchant.reporting.findings import findings_of, generations_of, worst_pairs_of
 from penchant.reporting.page import page_environment, visible
 
@@ -149,6 +150,7 @@ def render_report(run_directory: Path) -> str:
         paired=_paired_rows(summary or {}),
         single=_single_rows(summary or {}),
         controls=_controls(summary or {}),
+        comparison=_comparison(run_directory / "eval" / "comparison.json"),
         breakdown=_breakdown(summary or {}),
         ledger=_read_ledger(run_directory / "ledger.parquet"),
         config=config,
@@ -226,6 +228,16 @@ def _read_object(path: Path) -> Row | None:
     if not isinstance(content, dict):
         raise _unreadable(path, "This is not a JSON object.")
     return content
+
+
+def _comparison(path: Path) -> Row | None:
+    found = _read_object(path)
+    if found is None:
+        return None
+    try:
+        return comparison_tables(found)
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+        raise _unreadable(path, f"This is no comparison of models: {error!r}.") from error
 
 
 def _read_ledger(path: Path) -> Row | None:

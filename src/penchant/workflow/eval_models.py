@@ -34,8 +34,9 @@ def eval_models(
 ) -> tuple[dict[str, Any], dict[str, Any], Path | None]:
     """Return the figures of `eval/summary.json`, the comparison, and the folder that it was written to.
 
-    One run alone also gets its `eval/summary.json`, `samples/test.jsonl` and report; the figures of a single model
-    are returned in any case, those of several stand in the comparison alone.
+    One run alone also gets its `eval/summary.json` and `samples/test.jsonl`; the figures of a single model are
+    returned in any case, those of several stand in the comparison alone. The report of a run that is written to is
+    made anew.
 
     Args:
         models: Run directories, or names of models.
@@ -70,7 +71,7 @@ def eval_models(
         if figures:
             asked = any(suite.name == "house-style" for suite in suites)
             write_evaluation(target, figures, style_answers(found, wanted.questions() if asked else ()))
-    if target is not None and target in runs and figures and is_first():
+    if target is not None and target in runs and is_first():
         write_report(target)
     return figures, comparison, target
 

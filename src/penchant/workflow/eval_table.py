@@ -14,6 +14,7 @@ from penchant.data.atomic import disk_errors, write_json, write_text
 from penchant.errors import UsageError
 from penchant.evaluation.measures import Measure, compare_measures
 from penchant.processes import is_first
+from penchant.reporting.comparison_page import write_comparison_page
 from penchant.workflow.evaluate import Column, Findings
 from penchant.workflow.setup import run_config
 from penchant.workflow.suites.answering import read_answers
@@ -154,14 +155,15 @@ def answer_rows(found: Sequence[Findings], suite: Suite) -> list[dict[str, Any]]
 def write_comparison(
     folder: Path, comparison: dict[str, Any], found: Sequence[Findings], suites: Sequence[Suite]
 ) -> None:
-    """Write `eval/comparison.json`, and `eval/answers/SUITE.jsonl` of every suite with answers."""
+    """Write `eval/comparison.json` and `.html`, and `eval/answers/SUITE.jsonl` of every suite with answers."""
     if not is_first():
         return
     write_json(folder / "eval" / "comparison.json", comparison)
-    for suite in suites:
-        if suite.prompts:
-            place = folder / "eval" / "answers"
-            with disk_errors(place):
-                place.mkdir(parents=True, exist_ok=True)
-            rows = (json.dumps(row, ensure_ascii=False) + "\n" for row in answer_rows(found, suite))
-            write_text(place / f"{suite.name}.jsonl", "".join(rows))
+    answers = {suite.name: answer_rows(found, suite) for suite in suites if suite.prompts}
+    if answers:
+        with disk_errors(folder / "eval" / "answers"):
+            (folder / "eval" / "answers").mkdir(parents=True, exist_ok=True)
+    for name, rows in answers.items():
+        lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+        write_text(folder / "eval" / "answers" / f"{name}.jsonl", "".join(lines))
+    write_comparison_page(comparison, answers, folder / "eval" / "comparison.html")

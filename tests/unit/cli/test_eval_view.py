@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from penchant.cli.eval_view import direction_of, figure_text, plain_lines, show_comparison, test_text
+from penchant.cli.eval_view import plain_lines, show_comparison
 from penchant.evaluation.measures import Measure, compare_measures
+from penchant.reporting.comparison_text import direction_of, figure_text, test_text
 
 test_text.__test__ = False  # pyright: ignore[reportFunctionMemberAccess] - its name is no test's
 
