@@ -59,8 +59,8 @@ def frozen_imports() -> None:
 def cache_of_the_test(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Give every test a cache of its own, except the slow ones, which take the bundled model from the user's."""
-    if request.node.get_closest_marker("slow") is None:
+    """Give every test a cache of its own, except those that take the bundled model from the user's."""
+    if request.node.get_closest_marker("bundled") is None:
         monkeypatch.setenv("PENCHANT_CACHE", str(tmp_path_factory.mktemp("cache")))
     elif CACHE_OF_THE_USER is None:
         monkeypatch.delenv("PENCHANT_CACHE")

@@ -100,6 +100,7 @@ def test_a_small_model_answers_and_judges_through_an_endpoint(tmp_path: Path) ->
 
 
 @pytest.mark.slow
+@pytest.mark.bundled
 def test_the_bundled_model_answers_and_judges_through_an_endpoint(tmp_path: Path) -> None:
     prompts = questions(4)
     with model_server(load_model("bundled")) as server:

@@ -67,6 +67,7 @@ def test_the_wheel_is_what_is_imported(python: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.bundled
 def test_the_wheel_runs_the_demo(python: Path, tmp_path: Path) -> None:
     command = [python.parent / "penchant", "demo", "--fast", "--out", tmp_path / "run", "--json"]
     printed = json.loads(finished(command, tmp_path))

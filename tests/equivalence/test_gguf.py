@@ -119,6 +119,7 @@ def test_another_gguf_of_the_same_name_is_converted_anew(tmp_path: Path, monkeyp
 
 
 @pytest.mark.slow
+@pytest.mark.bundled
 def test_bundled_model_is_what_transformers_reads(tmp_path: Path) -> None:
     """The converted directory of the bundled file holds the weights and tokens that transformers reads."""
     file = bundled_gguf()

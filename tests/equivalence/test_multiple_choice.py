@@ -118,6 +118,7 @@ def test_two_processes_share_the_work_and_have_the_same_figures() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.bundled
 @pytest.mark.parametrize(("form", "count"), [("chat", 40), ("qa", 10)])
 def test_the_bundled_model_scores_real_rows_as_a_plain_loop_does(form: Form, count: int) -> None:
     asked, _ = load_truthfulqa(Path(shared_file("truthfulqa")), limit=count)
