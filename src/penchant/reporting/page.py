@@ -27,10 +27,10 @@ def visible(text: str) -> str:
     return text.replace("\r\n", "\n").translate(_SIGNS)
 
 
-def page_environment() -> jinja2.Environment:
-    """Return the environment of the packaged templates: the gate, escaping, and the filters that pages use."""
+def page_environment(package: str = "penchant.reporting") -> jinja2.Environment:
+    """Return the environment of a package's templates: the gate, escaping, and the filters that pages use."""
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("penchant.reporting"),
+        loader=jinja2.PackageLoader(package),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
