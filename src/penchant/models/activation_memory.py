@@ -75,18 +75,20 @@ def _run_layer(part: Part, tokens: int, precision: Precision, kernel: str | None
 def bytes_kept(run: Callable[[], Any], parameters: Iterable[Tensor] = ()) -> int:
     """Return the bytes that autograd keeps for the backward pass of what `run` returns, without `parameters`."""
     others = {parameter.untyped_storage().data_ptr() for parameter in parameters}
-    found: dict[int, int] = {}
+    kept: list[Tensor] = []
 
-    def keep(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        found[storage.data_ptr()] = storage.nbytes()
-        return tensor
+    def keep(tensor: Tensor) -> None:
+        # a node that held the tensor itself might hold its own output: a circle that nobody ever frees
+        kept.append(tensor.detach())
 
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        graph = run()  # alive until all is counted, so that no address is used twice
-    total = sum(size for address, size in found.items() if address not in others)
-    del graph
-    return total
+    def never_asked(packed: None) -> Tensor:
+        raise RuntimeError("this graph is counted, and has no backward pass")
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, never_asked):
+        run()
+    # all are alive until all are counted, so that no address is used twice
+    found = {tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes() for tensor in kept}
+    return sum(size for address, size in found.items() if address not in others)
 
 
 def available_bytes(model: PreTrainedModel) -> int | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from pathlib import Path
 
 import pytest
@@ -36,6 +38,20 @@ def test_what_autograd_keeps_is_counted_once_and_without_parameters() -> None:
     assert bytes_kept(lambda: inputs * inputs) == 40
     assert bytes_kept(lambda: inputs[:5] * weight[:5], [weight]) == 40
     assert bytes_kept(lambda: inputs + weight) == 0
+
+
+def test_what_was_counted_is_freed_though_a_node_keeps_its_own_output() -> None:
+    inputs = torch.ones(10, requires_grad=True)
+    made: list[weakref.ref[torch.Tensor]] = []
+
+    def run() -> torch.Tensor:
+        output = inputs.exp()  # its backward pass wants the output itself
+        made.append(weakref.ref(output))
+        return output * 2
+
+    assert bytes_kept(run) > 0
+    gc.collect()
+    assert made[0]() is None
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])

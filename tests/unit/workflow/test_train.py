@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 from tests.tiny import (
     StopAfter,
     loaded,
@@ -38,6 +41,30 @@ def test_the_trained_part_in_one_line() -> None:
     assert "the embedding is trained too and no layer is constant" in tied
     assert "weights of its own" not in tied
     assert "constant" not in upper
+
+
+def tensors() -> int:
+    gc.collect()
+    return sum(isinstance(each, torch.Tensor) for each in gc.get_objects())
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"model": {"last_layers": 1}},
+        {"model": {"lora_rank": 2}},
+        {"objective": {"reference_every": 1}},
+    ],
+    ids=["layers", "lora", "moving"],
+)
+def test_a_run_leaves_no_tensor_behind(tmp_path: Path, source: Path, options: dict[str, Any]) -> None:
+    """A sweep or a loop of rounds would grow by each run's weights; what a module keeps for itself stays one."""
+    data = write_rows(tmp_path / "pairs.jsonl", pair_rows(8))
+    counts = []
+    for name in ("first", "second", "third"):
+        train_run(tiny_config(source, **options, train={"max_steps": 2}), data, tmp_path / name)
+        counts.append(tensors())
+    assert counts[2] == counts[1] <= counts[0]
 
 
 def test_facts_of_a_run(tmp_path: Path, source: Path) -> None:
