@@ -1,11 +1,12 @@
 """Three rounds against one at equal generated tokens, on a task that can be verified, with controls beside.
 
     python -m bench.online --work WORK [--task instructions] [--seeds 0 1 2] [--tokens 120000]
-                           [--held-out validation] [--reference fixed] [--replay 1] [--set a.b=c ...]
+                           [--steps 48] [--held-out validation] [--reference fixed] [--replay 1] [--set a.b=c ...]
 
 The tasks are the house style of the demo, and made-up prompts with one verifiable instruction each. Both arms
 begin with the bundled model and the recipe `demo`: `rounds` spends a third of the tokens in each of three rounds,
-each from the model of the one before, and `one` spends all of them in one. Pairs are made alike. Controls:
+each from the model of the one before, and `one` spends all of them in one. Pairs are made alike. With
+`--steps` both arms also take so many optimizer steps in all, over the pairs as often as that needs. Controls:
 
     longer    the pairs of `one`, over and over, for as many steps as the three rounds took together
     sft       likelihood of the chosen responses of `one` (recipe demo-likelihood)
@@ -64,6 +65,7 @@ class Experiment:
     seed: int
     tokens: int
     questions: str
+    steps: int | None
     reference: ReferenceChoice
     replay: float
     sets: tuple[str, ...]
@@ -79,6 +81,13 @@ class Experiment:
     def config(self, recipe: str = "demo", *sets: str) -> Config:
         """The recipe of an arm or control."""
         return load_recipe(recipe, [f"train.seed={self.seed}", *self.sets, *sets])
+
+    def config_of_arm(self, part: str) -> Config:
+        """The recipe of an arm: its part of the steps, if their number is given."""
+        if self.steps is None:
+            return self.config()
+        rounds = ROUNDS if part == "rounds" else 1
+        return self.config("demo", f"train.max_steps={self.steps // rounds}", f"train.epochs={self.steps}")
 
     def folder(self, part: str) -> Path:
         """Where a part of the experiment lies."""
@@ -106,6 +115,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="*", default=[0])
     parser.add_argument("--tokens", type=int, default=120_000, help="generated tokens of an arm")
     parser.add_argument("--held-out", choices=("test", "validation"), default="test")
+    parser.add_argument("--steps", type=int, help="of each arm in all; without it the recipe's")
     parser.add_argument("--reference", choices=REFERENCES, default="moved")
     parser.add_argument(
         "--replay", type=float, default=0.0, help="of the rounds: earlier pairs added to their own"
@@ -120,6 +130,7 @@ def main() -> None:
             seed,
             asked.tokens,
             asked.held_out,
+            asked.steps,
             asked.reference,
             asked.replay,
             tuple(asked.sets),
@@ -170,7 +181,7 @@ def do_part(experiment: Experiment, part: str, stopper: Stopper) -> None:
         shutil.rmtree(folder / "train" / "model")  # its figures stay; 650 MB that nobody will load do not
         return
     state = run_online(
-        experiment.config(),
+        experiment.config_of_arm(part),
         experiment.settings(part),
         prompts,
         held_out,
@@ -213,6 +224,7 @@ def summary(experiment: Experiment, done: set[str]) -> dict[str, Any]:
     return {
         "date": datetime.date.today().isoformat(),
         "task": experiment.task,
+        "steps_asked": experiment.steps,
         "reference": experiment.reference,
         "replay": experiment.replay,
         "seed": experiment.seed,
