@@ -14,7 +14,7 @@ each from the model of the one before, and `one` spends all of them in one. Pair
     cuts      the start model's answers cut mechanically after one, two, three sentences (house style only)
 
 Every part is resumable: a call goes on from where another was stopped. With both arms of a seed done its table is
-printed, and a line is added to bench/results/online.jsonl.
+printed, and a line is added to bench/results/online.jsonl; with several seeds one more, of all of them together.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from penchant.config import Config
 from penchant.data.atomic import write_json
 from penchant.data.on_policy_pairs import PairRules
 from penchant.evaluation.instructions.made import made_prompts
-from penchant.evaluation.stats import mcnemar_exact, wilson
+from penchant.evaluation.stats import mcnemar_exact, paired_bootstrap_difference, wilson
 from penchant.evaluation.style_figures import cut_answers, judged
 from penchant.models.memory import release_memory
 from penchant.recipes import load_recipe
@@ -123,8 +123,8 @@ def main() -> None:
     parser.add_argument("--parts", nargs="*", choices=PARTS, default=list(PARTS))
     parser.add_argument("--set", dest="sets", action="append", default=[], metavar="A.B=C")
     asked = parser.parse_args()
-    for seed in asked.seeds:
-        experiment = Experiment(
+    experiments = [
+        Experiment(
             asked.work,
             asked.task,
             seed,
@@ -135,16 +135,32 @@ def main() -> None:
             asked.replay,
             tuple(asked.sets),
         )
+        for seed in asked.seeds
+    ]
+    for experiment in experiments:
         with Stopper() as stopper:
             for part in asked.parts:
                 do_part(experiment, part, stopper)
-        done = {part for part in PARTS if (experiment.folder(part) / "done.json").is_file()}
-        if not {"rounds", "one"} <= done:
-            continue
-        line = summary(experiment, done)
-        show(line)
-        with RESULTS.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
+        done = parts_done(experiment)
+        if {"rounds", "one"} <= done:
+            line = summary(experiment, done)
+            show(line)
+            keep(line)
+    if len(experiments) > 1:
+        common = set.intersection(*map(parts_done, experiments))
+        if {"rounds", "one"} <= common:
+            keep(show_pooled(pooled(experiments, common)))
+
+
+def parts_done(experiment: Experiment) -> set[str]:
+    """Return the parts of a seed that are done."""
+    return {part for part in PARTS if (experiment.folder(part) / "done.json").is_file()}
+
+
+def keep(line: dict[str, Any]) -> None:
+    """Add a line to the results."""
+    with RESULTS.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(line) + "\n")
 
 
 def do_part(experiment: Experiment, part: str, stopper: Stopper) -> None:
@@ -250,6 +266,49 @@ def beside_cuts(start: Path, last: Sequence[bool]) -> dict[str, Any]:
         figures = {"rate": found.value, "rate_interval": [found.low, found.high]}
         beside[f"start cut after {count}"] = {**told(last, cut), **figures}
     return beside
+
+
+def pooled(experiments: Sequence[Experiment], done: set[str]) -> dict[str, Any]:
+    """Return the last round's rate over all seeds, and how far it lies above each other part's.
+
+    A question is asked once a seed, so differences are resampled by question.
+    """
+    mark = PASS_MARKS[experiments[0].task]
+    last = [(experiment, experiment.folder("rounds") / f"round-{ROUNDS}") for experiment in experiments]
+    ours = [passed for _, folder in last for passed in passes(folder, mark)]
+    questions = [name for _, folder in last for name in names_of(folder)]
+    found: dict[str, Any] = {
+        "pooled": [experiment.seed for experiment in experiments],
+        "task": experiments[0].task,
+        "tokens_asked": experiments[0].tokens,
+        "held_out": experiments[0].questions,
+        "rate": sum(ours) / len(ours),
+        "beside": {},
+    }
+    for part in ("one", *sorted(done & CONTROLS.keys())):
+        folders = [e.folder("one") / "round-1" if part == "one" else e.folder(part) for e in experiments]
+        theirs = [passed for folder in folders for passed in passes(folder, mark)]
+        above = paired_bootstrap_difference(
+            [float(passed) for passed in ours], [float(passed) for passed in theirs], questions
+        )
+        figures = {"rate": sum(theirs) / len(theirs), "above": above.value, "interval": [above.low, above.high]}
+        found["beside"][part] = figures
+    return found
+
+
+def names_of(folder: Path) -> list[str]:
+    """Return the held-out questions of a folder in their order."""
+    with (folder / "answers.jsonl").open(encoding="utf-8") as file:
+        return [json.loads(line)["id"] for line in file]
+
+
+def show_pooled(found: dict[str, Any]) -> dict[str, Any]:
+    """Print what all seeds come to together, and return it."""
+    print(f"\nSeeds {', '.join(map(str, found['pooled']))} together: the last round passes {found['rate']:.1%}")
+    for name, row in found["beside"].items():
+        low, high = (100 * bound for bound in row["interval"])
+        print(f"  {name} {row['rate']:.1%}: {100 * row['above']:+.1f} points [{low:+.1f}, {high:+.1f}]")
+    return found
 
 
 def passes(folder: Path, mark: float) -> list[bool]:
