@@ -77,14 +77,12 @@ def bytes_kept(run: Callable[[], Any], parameters: Iterable[Tensor] = ()) -> int
     others = {parameter.untyped_storage().data_ptr() for parameter in parameters}
     kept: list[Tensor] = []
 
-    def keep(tensor: Tensor) -> None:
+    def keep(tensor: Tensor) -> Tensor:
         # a node that held the tensor itself might hold its own output: a circle that nobody ever frees
         kept.append(tensor.detach())
+        return kept[-1]
 
-    def never_asked(packed: None) -> Tensor:
-        raise RuntimeError("this graph is counted, and has no backward pass")
-
-    with torch.autograd.graph.saved_tensors_hooks(keep, never_asked):
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         run()
     # all are alive until all are counted, so that no address is used twice
     found = {tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes() for tensor in kept}
