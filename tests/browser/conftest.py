@@ -13,6 +13,8 @@ from tests.pages import CHROMIUM, Visitor
 def chromium() -> Iterator[Any]:
     """The browser; it is the system's, and nothing is downloaded."""
     if CHROMIUM is None:
+        # it is no Python package that the environment could install; tests/unit checks markup, policy and
+        # refusals of the same pages without a browser
         pytest.skip("there is no Chromium here")
     from playwright.sync_api import sync_playwright
 
