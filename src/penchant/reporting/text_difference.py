@@ -27,7 +27,7 @@ def text_differences(one: str, other: str) -> tuple[tuple[Piece, ...], tuple[Pie
     """Return both texts in pieces, each either shared or its own, by words.
 
     The pieces of a side, put together, are its text; neighbours are never of one kind. Words that both texts begin
-    or end with are shared. Between these the longest runs of equal words are found (Ratcliff and Obershelp), unless
+    or end with are shared. Between these the longest runs of equal words are found (Ratcliff, Obershelp), unless
     the texts are so long that a page would wait for it: then all of it is told as different.
     """
     words, others = _WORDS.findall(one), _WORDS.findall(other)
