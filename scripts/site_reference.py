@@ -1,4 +1,4 @@
-"""The reference of the documentation site: a page for every package, made of its docstrings while the site is built.
+"""The reference of the documentation site: a page for every package, made of its docstrings by the build.
 
 A hook of mkdocs (see mkdocs.yml). The pages are made from the sources, so no module can be left out.
 """
@@ -39,7 +39,7 @@ def on_config(config: Any) -> Any:
 
 def on_files(files: Any, config: Any) -> Any:
     """Add the pages."""
-    from mkdocs.structure.files import File  # of the site's own environment
+    from mkdocs.structure.files import File  # pyright: ignore[reportMissingImports]  # of the site's environment
 
     for package, names in modules().items():
         place = PurePosixPath(FOLDER, f"{package}.md")
