@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from penchant.cli.app import Debug, Json, app, run_verb
 from penchant.errors import UsageError, did_you_mean
+
+if TYPE_CHECKING:
+    from penchant.evaluation.token_scores import ScoredPair
+    from penchant.web.run_steps import RunWork, Texts
 
 
 @app.command()
@@ -37,7 +43,7 @@ def _ui(runs: Path, port: int, *, as_json: bool) -> None:
     from penchant.web.serve import serve
 
     quiet_libraries()
-    parts = make_parts(runs)
+    parts = make_parts(runs, _run_work())
 
     def ready(address: str) -> None:
         if as_json:
@@ -47,6 +53,36 @@ def _ui(runs: Path, port: int, *, as_json: bool) -> None:
         _say(address, runs, [part.title for part in parts])
 
     serve(parts, port=port, ready=ready)
+
+
+def _run_work() -> RunWork:
+    """What is done for the pages when a button or a page asks for it; torch is loaded then."""
+    from penchant.web.run_steps import RunWork
+
+    def texts(run: Path) -> Texts:
+        from penchant.workflow.run_record import read_run, training_texts
+
+        return training_texts(read_run(run))
+
+    def tokens(run: Path, name: str, say: Callable[[str], None]) -> ScoredPair:
+        say("Loading")
+        from penchant.workflow.pair_tokens import scored_pair
+        from penchant.workflow.reporter import Reporter
+
+        class Told(Reporter):
+            """Tells the page."""
+
+            def note(self, text: str) -> None:
+                say(text)
+
+            @contextlib.contextmanager
+            def progress(self, what: str, total: int) -> Iterator[Callable[..., None]]:
+                say(what)
+                yield lambda count, **_: None
+
+        return scored_pair(run, name, Told())
+
+    return RunWork(texts, tokens)
 
 
 def _say(address: str, runs: Path, sections: list[str]) -> None:
