@@ -54,7 +54,7 @@
     let wait = every;
     try {
       goesOn = await look();
-      say(goesOn ? "This page keeps itself up to date." : "The run has ended; this page is no longer updated.");
+      say(goesOn ? "This page keeps itself up to date." : root.dataset.over ?? "");
     } catch {
       wait = 5 * every;
       say("No answer from penchant ui: what is shown is as old as it says.");
