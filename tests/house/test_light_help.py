@@ -26,6 +26,7 @@ VERBS = (
     "explain",
     "online",
     "compare-rl",
+    "ui",
 )
 HEAVY = {"torch", "transformers", "matplotlib", "pyarrow"}
 

@@ -17,6 +17,7 @@ from penchant.cli import (  # each adds its command
     judge_verb,  # noqa: F401
     online_verb,  # noqa: F401
     sweep_verb,  # noqa: F401
+    ui_verb,  # noqa: F401
 )
 from penchant.cli.app import AllowChange, Debug, Json, Limit, Parallel, Quiet, Sets, app, run_verb
 

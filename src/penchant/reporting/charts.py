@@ -9,8 +9,9 @@ from __future__ import annotations
 import io
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from threading import RLock
 from typing import Any, NamedTuple
 from xml.etree import ElementTree
 
@@ -304,8 +305,13 @@ def _drawn_label(bar: Bar) -> str:
     return text + _origin(bar)
 
 
-def _settings(name: str) -> AbstractContextManager[None]:
-    return matplotlib.rc_context({**_SETTINGS, "svg.hashsalt": f"penchant-{name}"})
+_DRAWING = RLock()  # matplotlib's settings and text layout belong to the process, not to a thread
+
+
+@contextmanager
+def _settings(name: str) -> Iterator[None]:
+    with _DRAWING, matplotlib.rc_context({**_SETTINGS, "svg.hashsalt": f"penchant-{name}"}):
+        yield
 
 
 def _svg(figure: Figure, name: str, title: str, description: str, words: Mapping[str, str]) -> str:
@@ -318,13 +324,22 @@ def _svg(figure: Figure, name: str, title: str, description: str, words: Mapping
     for definitions in root.findall("defs"):
         if definitions.find("style") is not None:  # it would apply to the whole page
             root.remove(definitions)
-    root.attrib = {"viewBox": root.attrib["viewBox"], "role": "img"}
+    root.attrib = {"viewBox": root.attrib["viewBox"], "role": "img", **_step_axis(figure)}
     root.attrib |= {"aria-labelledby": f"{name}-title {name}-description", "stroke-linejoin": "round"}
     for position, (tag, text) in enumerate((("title", title), ("description", description))):
         element = ElementTree.Element("desc" if position else "title", id=f"{name}-{tag}")
         element.text = text
         root.insert(position, element)
     return ElementTree.tostring(root, encoding="unicode")
+
+
+def _step_axis(figure: Figure) -> dict[str, str]:
+    """Where the axis of steps begins and ends, as shares of the width, and at which steps."""
+    axes = figure.axes[0]
+    if axes.get_xlabel() != "step":
+        return {}
+    box, (first, last) = axes.get_position(), axes.get_xlim()
+    return {"data-steps": f"{box.x0:.4f} {box.x1:.4f} {first:.6g} {last:.6g}"}
 
 
 def _make_inline(element: ElementTree.Element, name: str, words: Mapping[str, str]) -> None:

@@ -27,7 +27,7 @@ from penchant.errors import Stopped, UsageError
 from penchant.models.bundled import cache_directory
 from penchant.models.load import load_model
 from penchant.workflow import evaluate as evaluation
-from penchant.workflow import explain as explaining
+from penchant.workflow import pair_tokens as scoring
 from penchant.workflow.evaluate import evaluate, subject_of, write_evaluation
 from penchant.workflow.explain import explain
 from penchant.workflow.run_record import held_out_texts, read_run, training_texts
@@ -97,13 +97,13 @@ def test_the_stored_reference_gives_the_scores_of_the_model(
     folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     scored: list[str] = []
-    own = explaining._score
+    own = scoring._score
 
     def counted(*arguments: Any) -> Any:
         scored.append(arguments[-1])
         return own(*arguments)
 
-    monkeypatch.setattr(explaining, "_score", counted)
+    monkeypatch.setattr(scoring, "_score", counted)
     stored = answer(explain(folder / "ruined", "chosen_falls"), "chosen_falls")["tokens"]
     assert scored == ["policy"]
     monkeypatch.setenv("PENCHANT_CACHE", str(tmp_path))

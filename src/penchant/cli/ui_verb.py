@@ -1,0 +1,102 @@
+"""`penchant ui`: the local pages."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from penchant.cli.app import Debug, Json, app, run_verb
+from penchant.errors import UsageError, did_you_mean
+
+if TYPE_CHECKING:
+    from penchant.evaluation.token_scores import ScoredPair
+    from penchant.web.run_steps import RunWork, Texts
+
+
+@app.command()
+def ui(
+    runs: Annotated[Path, typer.Argument(metavar="RUNS_DIR", help="A folder of runs, or one run.")],
+    port: Annotated[
+        int, typer.Option("--port", min=0, max=65535, help="Where to listen; 0: wherever is free.")
+    ] = 0,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Show runs in a browser, live: tables, curves, single steps and pairs. For this machine alone."""
+    run_verb(lambda: _ui(runs, port, as_json=as_json), debug)
+
+
+def _ui(runs: Path, port: int, *, as_json: bool) -> None:
+    if not runs.is_dir():
+        raise UsageError(
+            f"there is no such folder.{did_you_mean(runs.name, _folders_beside(runs))}",
+            where=str(runs),
+            fix="Name a folder of runs, or a run; it may still be empty.",
+        )
+    from penchant.cli.quiet_libraries import quiet_libraries
+    from penchant.web.parts import make_parts
+    from penchant.web.serve import serve
+
+    quiet_libraries()
+    parts = make_parts(runs, _run_work())
+
+    def ready(address: str) -> None:
+        if as_json:
+            said = {"address": address, "runs": str(runs.resolve()), "sections": [part.title for part in parts]}
+            print(json.dumps(said), flush=True)
+            return
+        _say(address, runs, [part.title for part in parts])
+
+    serve(parts, port=port, ready=ready)
+
+
+def _run_work() -> RunWork:
+    """What is done for the pages when a button or a page asks for it; torch is loaded then."""
+    from penchant.web.run_steps import RunWork
+
+    def texts(run: Path) -> Texts:
+        from penchant.workflow.run_record import read_run, training_texts
+
+        return training_texts(read_run(run))
+
+    def tokens(run: Path, name: str, say: Callable[[str], None]) -> ScoredPair:
+        say("Loading")
+        from penchant.workflow.pair_tokens import scored_pair
+        from penchant.workflow.reporter import Reporter
+
+        class Told(Reporter):
+            """Tells the page."""
+
+            def note(self, text: str) -> None:
+                say(text)
+
+            @contextlib.contextmanager
+            def progress(self, what: str, total: int) -> Iterator[Callable[..., None]]:
+                say(what)
+                yield lambda count, **_: None
+
+        return scored_pair(run, name, Told())
+
+    return RunWork(texts, tokens)
+
+
+def _say(address: str, runs: Path, sections: list[str]) -> None:
+    from penchant.cli.console import printable
+
+    lines = (
+        f"Open     {address}",
+        f"Shows    {', '.join(sections)} of {printable(str(runs.resolve()))}",
+        "Private  this machine alone can reach it, and the address holds its key: do not pass it on",
+        "Stop     Ctrl+C",
+    )
+    print("\n".join(lines), flush=True)
+
+
+def _folders_beside(path: Path) -> list[str]:
+    parent = path.parent
+    return [entry.name for entry in parent.iterdir() if entry.is_dir()] if parent.is_dir() else []
