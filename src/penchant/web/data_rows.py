@@ -65,7 +65,7 @@ def _of_file(source: DataSource) -> Iterator[BrowsedRow]:
         data_format, rows = _fitting(formats_of(source), rows)
         last: list[RawRow | BrokenRow] = []
         for outcome in iter_pairs(_watched(rows, last), data_format):
-            yield _with_text(outcome, last[0], split or "")
+            yield _with_text(outcome, last[0], data_format, split or "")
 
 
 def _watched(rows: Iterable[RawRow | BrokenRow], last: list[RawRow | BrokenRow]) -> Iterator[RawRow | BrokenRow]:
@@ -101,12 +101,12 @@ def _first_that_reads(formats: tuple[DataFormat, ...], row: RawRow) -> DataForma
     return formats[0]
 
 
-def _with_text(outcome: PreferencePair | LedgerEntry, row: RawRow | BrokenRow, split: str) -> BrowsedRow:
+def _with_text(
+    outcome: PreferencePair | LedgerEntry, row: RawRow | BrokenRow, data_format: DataFormat, split: str
+) -> BrowsedRow:
     if isinstance(outcome, PreferencePair):
         return BrowsedRow(LedgerEntry(outcome.source, outcome.line, outcome.id, "kept"), split, outcome)
-    if isinstance(row, BrokenRow):
-        return BrowsedRow(outcome, split, note=f"This is no row that can be read: {row.reason}.")
-    return BrowsedRow(outcome, split, raw=row.values)
+    return _matched(outcome, row, data_format, split)
 
 
 def _of_run(source: DataSource) -> Iterator[BrowsedRow]:

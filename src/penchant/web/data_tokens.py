@@ -26,7 +26,7 @@ class Token:
     """A token on the page.
 
     Attributes:
-        text: What it stands for, as it is.
+        text: What it stands for; the end of a line is seen.
         id: Its id.
         state: scored, unscored (the model only reads it), or cut (left out).
         special: Whether it is a control token.
@@ -185,4 +185,5 @@ def _alike(one: Sequence[Piece], other: Sequence[Piece]) -> int:
 
 def _token(piece: Piece, special: frozenset[int], *, cut: bool = False) -> Token:
     state: Literal["scored", "unscored", "cut"] = "cut" if cut else "scored" if piece.scored else "unscored"
-    return Token(piece.text, piece.id, state, piece.id in special)
+    text = piece.text.replace("\r\n", "\n").replace("\n", "↵\n")  # the end of a line is a character of a token
+    return Token(text, piece.id, state, piece.id in special)
