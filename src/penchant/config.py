@@ -133,6 +133,9 @@ class DataConfig(Section):
         lt=1,
         description="Share of max_tokens that a long prompt leaves to the responses, if they need it.",
     )
+    exclude: str | None = Field(
+        None, min_length=1, description="List of rows left out by hand (docs/data-browser.md); null = none."
+    )
     random_labels: bool = Field(
         False, description="Flip every pair by a fair coin: a control that must not learn the preference."
     )
@@ -517,6 +520,9 @@ class PrepareConfig(Section):
     seed: int = Field(0, ge=0, description="Of the draw and of the split.")
     test_fraction: float = Field(0.05, ge=0, lt=1, description="Share of prompts that are held out.")
     limit: int | None = Field(None, ge=1, description="Pairs to draw, train and test together; null = all.")
+    exclude: str | None = Field(
+        None, min_length=1, description="List of rows left out by hand (docs/data-browser.md); null = none."
+    )
     strong: bool = Field(False, description="Keep only strong preferences, as the section strength defines them.")
     strength: StrengthConfig = StrengthConfig()  # type: ignore[call-arg]
 

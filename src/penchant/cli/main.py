@@ -76,6 +76,9 @@ def prepare(
     limit: Annotated[
         int | None, typer.Option("--limit", min=1, help="Pairs to draw, train and test together.")
     ] = None,
+    exclude: Annotated[
+        str | None, typer.Option("--exclude", metavar="FILE", help="List of rows left out by hand.")
+    ] = None,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Of the draw and of the split.")] = 0,
     test_fraction: Annotated[
         float, typer.Option("--test-fraction", min=0, max=0.9, help="Share of prompts held out.")
@@ -103,7 +106,7 @@ def prepare(
             subset,
             revision,
             mix,
-            {"seed": seed, "test_fraction": test_fraction, "limit": limit, "strong": strong},
+            {"seed": seed, "test_fraction": test_fraction, "limit": limit, "strong": strong, "exclude": exclude},
             sets or [],
             strict=strict,
             model=model,

@@ -55,6 +55,7 @@ class DropReason(StrEnum):
     ID_REPEATED = "id_repeated"
     PROMPT_IN_TEST = "prompt_in_test"
     NOT_DRAWN = "not_drawn"
+    EXCLUDED_BY_HAND = "excluded_by_hand"
 
 
 QUARANTINE = frozenset((DropReason.BROKEN_ROW.value, DropReason.ID_REPEATED.value))

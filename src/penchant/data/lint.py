@@ -241,23 +241,11 @@ def lint(
         tokenized: The same pairs as ids; without them the checks of ids are left out.
         limits: Thresholds.
     """
-    rows = [_Row(split, pair) for split, pairs in splits.items() for pair in pairs]
-    keys = [_Key.of(row.pair) for row in rows]
-    places = {
-        "empty_response": _empty(rows),
-        "identical_responses": _identical(rows),
-        "identical_normalised": _identical_normalised(rows, keys),
-        "exact_duplicate": _exact_duplicates(rows, keys),
-        "near_duplicate": _near_duplicates(rows, keys, limits),
-        "contradictory_preferences": _contradictions(rows, keys),
-        "loses_and_wins": _losers_that_win(rows, keys),
-        "prompt_leak": _leaks(rows, keys),
-        "near_prompt_leak": _near_leaks(rows, keys, limits),
-        "score_disagrees": (row.place for row in rows if _score_disagrees(row.pair)),
-        **{name: _texts_with(pattern, rows) for name, pattern in _MARKS.items()},
-    }
     lost = _dropped_rows(dropped or {})
-    findings = [_finding(check, chain(lost.pop(check, ()), hits)) for check, hits in places.items()]
+    findings = [
+        _finding(check, chain(lost.pop(check, ()), map(str, hits)))
+        for check, hits in _hits(splits, limits).items()
+    ]
     findings += [_finding(check, hits) for check, hits in lost.items()]
     for split, pairs in splits.items():
         findings += [_length_bias(split, pairs, limits), _swap(split, pairs, limits)]
@@ -267,6 +255,43 @@ def lint(
     return sorted(found, key=lambda finding: (finding.severity, -finding.count, finding.check))
 
 
+def pair_hits(
+    splits: Mapping[str, Sequence[PreferencePair]], *, limits: Limits = Limits()
+) -> Iterator[tuple[str, Hit]]:
+    """Yield every hit of the checks of single pairs and of pairs among each other, with the name of its check.
+
+    What `lint` counts, one by one. Checks of ids, and `length_bias`, which is of a split as a whole, have none.
+
+    Args:
+        splits: The pairs by the name of their split.
+        limits: Thresholds.
+    """
+    for check, hits in _hits(splits, limits).items():
+        yield from ((check, hit) for hit in hits)
+    for split, pairs in splits.items():
+        if _swap(split, pairs, limits) is not None:
+            swapped = (pair for pair in pairs if _looks_swapped(pair, limits) > 0)
+            yield from (("suspected_swap", Hit(_Row(split, pair))) for pair in swapped)
+
+
+def _hits(splits: Mapping[str, Sequence[PreferencePair]], limits: Limits) -> dict[str, Iterator[Hit]]:
+    rows = [_Row(split, pair) for split, pairs in splits.items() for pair in pairs]
+    keys = [_Key.of(row.pair) for row in rows]
+    return {
+        "empty_response": _empty(rows),
+        "identical_responses": _identical(rows),
+        "identical_normalised": _identical_normalised(rows, keys),
+        "exact_duplicate": _exact_duplicates(rows, keys),
+        "near_duplicate": _near_duplicates(rows, keys, limits),
+        "contradictory_preferences": _contradictions(rows, keys),
+        "loses_and_wins": _losers_that_win(rows, keys),
+        "prompt_leak": _leaks(rows, keys),
+        "near_prompt_leak": _near_leaks(rows, keys, limits),
+        "score_disagrees": (Hit(row) for row in rows if _score_disagrees(row.pair)),
+        **{name: _texts_with(pattern, rows) for name, pattern in _MARKS.items()},
+    }
+
+
 class _Row(NamedTuple):
     split: str
     pair: PreferencePair
@@ -274,6 +299,23 @@ class _Row(NamedTuple):
     @property
     def place(self) -> str:
         return _place(self.split, self.pair.id, self.pair.line)
+
+
+class Hit(NamedTuple):
+    """A pair that a check has something to say about; as text, where it is.
+
+    Attributes:
+        row: Its split, and the pair.
+        how: What the text looks like, with a place for the row and one for the other.
+        other: The row that it was compared with, if there is one.
+    """
+
+    row: _Row
+    how: str = "{}"
+    other: _Row | None = None
+
+    def __str__(self) -> str:
+        return self.how.format(self.row.place, self.other.place if self.other else "")
 
 
 def _place(split: str, pair_id: str, line: int) -> str:
@@ -347,8 +389,8 @@ def _dropped_rows(dropped: Mapping[str, Iterable[LedgerEntry]]) -> dict[str, lis
 # -------------------------------------------------------------------------------------------- responses
 
 
-def _empty(rows: Sequence[_Row]) -> Iterator[str]:
-    return (row.place for row in rows if not (_shows(row.pair.chosen) and _shows(row.pair.rejected)))
+def _empty(rows: Sequence[_Row]) -> Iterator[Hit]:
+    return (Hit(row) for row in rows if not (_shows(row.pair.chosen) and _shows(row.pair.rejected)))
 
 
 def _shows(text: str) -> bool:
@@ -356,18 +398,18 @@ def _shows(text: str) -> bool:
     return any(not char.isspace() and unicodedata.category(char) not in ("Cc", "Cf") for char in text)
 
 
-def _identical(rows: Sequence[_Row]) -> Iterator[str]:
+def _identical(rows: Sequence[_Row]) -> Iterator[Hit]:
     for row in rows:
         chosen, rejected = _sides(row.pair)
         if chosen == rejected:
-            yield row.place
+            yield Hit(row)
 
 
-def _identical_normalised(rows: Sequence[_Row], keys: Sequence[_Key]) -> Iterator[str]:
+def _identical_normalised(rows: Sequence[_Row], keys: Sequence[_Key]) -> Iterator[Hit]:
     for row, key in zip(rows, keys, strict=True):
         chosen, rejected = _sides(row.pair)
         if key.chosen == key.rejected and chosen != rejected:
-            yield row.place
+            yield Hit(row)
 
 
 def _score_disagrees(pair: PreferencePair) -> bool:
@@ -381,15 +423,15 @@ def _score_disagrees(pair: PreferencePair) -> bool:
 # ------------------------------------------------------------------------------------------ across rows
 
 
-def _exact_duplicates(rows: Sequence[_Row], keys: Sequence[_Key]) -> Iterator[str]:
+def _exact_duplicates(rows: Sequence[_Row], keys: Sequence[_Key]) -> Iterator[Hit]:
     first: dict[_Key, _Row] = {}
     for row, key in zip(rows, keys, strict=True):
         earlier = first.setdefault(key, row)
         if earlier is not row:
-            yield f"{row.place} = {earlier.place}"
+            yield Hit(row, "{} = {}", earlier)
 
 
-def _near_duplicates(rows: Sequence[_Row], keys: Sequence[_Key], limits: Limits) -> Iterator[str]:
+def _near_duplicates(rows: Sequence[_Row], keys: Sequence[_Key], limits: Limits) -> Iterator[Hit]:
     once = list({key: row for row, key in zip(reversed(rows), reversed(keys), strict=True)}.values())[::-1]
     texts = [(_said(row.pair.prompt), *map(_said, _sides(row.pair))) for row in once]
     partner: dict[int, int] = {}
@@ -397,24 +439,24 @@ def _near_duplicates(rows: Sequence[_Row], keys: Sequence[_Key], limits: Limits)
         partner.setdefault(one, other)
         partner.setdefault(other, one)
     for one, other in sorted(partner.items()):
-        yield f"{once[one].place} ~ {once[other].place}"
+        yield Hit(once[one], "{} ~ {}", once[other])
 
 
 def _said(turns: Sequence[Turn]) -> str:
     return "\n".join(turn.content for turn in turns)
 
 
-def _contradictions(rows: Sequence[_Row], keys: Sequence[_Key]) -> Iterator[str]:
+def _contradictions(rows: Sequence[_Row], keys: Sequence[_Key]) -> Iterator[Hit]:
     first: dict[_Key, _Row] = {}
     for row, key in zip(rows, keys, strict=True):
         first.setdefault(key, row)
     for row, key in zip(rows, keys, strict=True):
         opposite = first.get(_Key(key.prompt, key.rejected, key.chosen))
         if opposite is not None and key.chosen != key.rejected:
-            yield f"{row.place} against {opposite.place}"
+            yield Hit(row, "{} against {}", opposite)
 
 
-def _losers_that_win(rows: Sequence[_Row], keys: Sequence[_Key]) -> Iterator[str]:
+def _losers_that_win(rows: Sequence[_Row], keys: Sequence[_Key]) -> Iterator[Hit]:
     """Rejected responses that win elsewhere; a plain contradiction is another check's."""
     winners: dict[tuple[bytes, bytes], _Row] = {}
     for row, key in zip(rows, keys, strict=True):
@@ -424,10 +466,10 @@ def _losers_that_win(rows: Sequence[_Row], keys: Sequence[_Key]) -> Iterator[str
         winner = winners.get((key.prompt, key.rejected))
         contradicted = _Key(key.prompt, key.rejected, key.chosen) in known
         if winner is not None and not contradicted:
-            yield f"{row.place} loses, {winner.place} wins"
+            yield Hit(row, "{} loses, {} wins", winner)
 
 
-def _leaks(rows: Sequence[_Row], keys: Sequence[_Key]) -> Iterator[str]:
+def _leaks(rows: Sequence[_Row], keys: Sequence[_Key]) -> Iterator[Hit]:
     """Pairs of a later split whose cluster or normalised prompt an earlier split has."""
     first: dict[bytes | str, _Row] = {}
     for row, key in zip(rows, keys, strict=True):
@@ -435,10 +477,10 @@ def _leaks(rows: Sequence[_Row], keys: Sequence[_Key]) -> Iterator[str]:
         earlier = [first.setdefault(name, row) for name in names]
         leaked = next((other for other in earlier if other.split != row.split), None)
         if leaked is not None:
-            yield f"{row.place} = {leaked.place}"
+            yield Hit(row, "{} = {}", leaked)
 
 
-def _near_leaks(rows: Sequence[_Row], keys: Sequence[_Key], limits: Limits) -> Iterator[str]:
+def _near_leaks(rows: Sequence[_Row], keys: Sequence[_Key], limits: Limits) -> Iterator[Hit]:
     number = {split: position for position, split in enumerate(dict.fromkeys(row.split for row in rows))}
     if len(number) < 2:
         return
@@ -456,8 +498,8 @@ def _near_leaks(rows: Sequence[_Row], keys: Sequence[_Key], limits: Limits) -> I
         partner.setdefault(later, earlier)
     for later, earlier in sorted(partner.items()):
         split = prompts[later][1].split
-        near = prompts[earlier][1].place
-        yield from (f"{row.place} ~ {near}" for row in sharing[prompts[later][0]] if row.split == split)
+        near = prompts[earlier][1]
+        yield from (Hit(row, "{} ~ {}", near) for row in sharing[prompts[later][0]] if row.split == split)
 
 
 # ------------------------------------------------------------------------------------------------- text
@@ -476,8 +518,8 @@ _MARKS = {
 }
 
 
-def _texts_with(pattern: re.Pattern[str], rows: Sequence[_Row]) -> Iterator[str]:
-    return (row.place for row in rows if any(pattern.search(text) for text in _texts(row.pair)))
+def _texts_with(pattern: re.Pattern[str], rows: Sequence[_Row]) -> Iterator[Hit]:
+    return (Hit(row) for row in rows if any(pattern.search(text) for text in _texts(row.pair)))
 
 
 def _texts(pair: PreferencePair) -> Iterator[str]:

@@ -54,11 +54,13 @@ class Verdict:
         rule: Name of the rule; "" when no rule objects.
         evidence: What was compared, in numbers; "" when no rule objects. It quotes nothing of the pair save the
             weak phrase found.
+        figure: What was compared with the threshold, in the rule's own unit; 0 when no rule objects.
     """
 
     keep: bool
     rule: str = ""
     evidence: str = ""
+    figure: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -87,6 +89,7 @@ def min_length(responses: Responses, above: int) -> Verdict:
         min(chosen, rejected) > above,
         "min_length",
         f"chosen {chosen}, rejected {rejected} characters; each must have more than {above}",
+        min(chosen, rejected),
     )
 
 
@@ -97,6 +100,7 @@ def max_length_ratio(responses: Responses, largest: float) -> Verdict:
         max(chosen, rejected) <= largest * min(chosen, rejected),
         "max_length_ratio",
         f"chosen {chosen}, rejected {rejected} words; at most {largest:g} to 1",
+        max(chosen, rejected) / max(1, min(chosen, rejected)),
     )
 
 
@@ -114,6 +118,7 @@ def sufficient_difference(responses: Responses, least: float) -> Verdict:
         difference >= least,
         "sufficient_difference",
         f"{total - shared} of {total} words are not shared, {difference:.3f}; at least {least:g}",
+        difference,
     )
 
 
@@ -129,6 +134,7 @@ def lexical_overlap(responses: Responses, largest: float) -> Verdict:
         overlap <= largest,
         "lexical_overlap",
         f"{shared} of {total} content words are shared, {overlap:.3f}; at most {largest:g}",
+        overlap,
     )
 
 
@@ -144,6 +150,7 @@ def stop_word_ratio(responses: Responses, bounds: tuple[float, float]) -> Verdic
         bounds[0] <= ratio <= bounds[1],
         "stop_word_ratio",
         f"{stops} of {len(words)} words are stop words, {ratio:.3f}; {bounds[0]:g} to {bounds[1]:g}",
+        ratio,
     )
 
 
@@ -151,7 +158,7 @@ def no_weak_phrases(responses: Responses, phrases: tuple[str, ...]) -> Verdict:
     """Keep when the chosen response holds none of the phrases as whole words, whatever their case and spacing."""
     found = _phrase_pattern(phrases).findall(_plain(responses.chosen))
     first = f', first "{" ".join(found[0].split())}"' if found else ""
-    return Verdict(not found, "no_weak_phrases", f"{len(found)} weak phrases{first}; none allowed")
+    return Verdict(not found, "no_weak_phrases", f"{len(found)} weak phrases{first}; none allowed", len(found))
 
 
 def nouns_and_verbs(responses: Responses, least: int) -> Verdict:
@@ -162,6 +169,7 @@ def nouns_and_verbs(responses: Responses, least: int) -> Verdict:
         chosen - rejected >= least,
         "nouns_and_verbs",
         f"chosen {chosen}, rejected {rejected} nouns and verbs; at least {least} more in chosen",
+        chosen - rejected,
     )
 
 

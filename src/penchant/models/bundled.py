@@ -42,6 +42,12 @@ def bundled_gguf() -> Path:
     return verified(_download(cache_directory()))
 
 
+def bundled_is_here() -> bool:
+    """Whether the bundled model's file is on this machine, so that nothing would be fetched for it."""
+    found = (_installed_file(), cache_directory() / GGUF_FILE)
+    return any(path is not None and path.is_file() for path in found)
+
+
 def verified(path: Path) -> Path:
     """Return `path` when it is the bundled file byte for byte.
 

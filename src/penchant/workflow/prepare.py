@@ -17,6 +17,7 @@ from typing import Any, NamedTuple, TextIO
 from penchant.config import PrepareConfig
 from penchant.data.atomic import disk_errors
 from penchant.data.card import readme, row_counts
+from penchant.data.exclusions import Exclusion, excluded_entry, read_exclusions, said_digest
 from penchant.data.files import split_names
 from penchant.data.formats import FORMATS, DataFormat
 from penchant.data.hub import load_hub, resolve_revision
@@ -113,7 +114,7 @@ def prepare(
 
     Raises:
         DataError: A source cannot be read or is no preference data, nothing is left, or, with `strict`, a row is
-            broken.
+            broken, or `exclude` names no row.
         UsageError: `out` exists, or a name stands for two sources.
         DiskError: There is no room or no permission.
     """
@@ -221,11 +222,15 @@ def _read(
     streams = [(index, stream) for index, source in enumerate(sources) for stream in _streams(source)]
     reading.foreign_splits = any(stream.split is not None for _, stream in streams)
     seen: dict[bytes, str] | None = {} if len(streams) > 1 else None
+    listed = read_exclusions(Path(config.exclude)) if config.exclude is not None else {}
     with reporter.progress("Reading rows", 0) as advance:
         for index, stream in streams:
             source = sources[index]
             for outcome in iter_pairs(stream.rows, source.format):
-                entry, pair = _judged(_first_time(outcome, seen), config, tagger, reading.tally)
+                wanted = _left_in(
+                    _first_time(outcome, seen), listed, config.exclude, source.name, len(sources) > 1
+                )
+                entry, pair = _judged(wanted, config, tagger, reading.tally)
                 if len(sources) > 1:
                     entry = replace(entry, id=f"{source.name}:{entry.id}")
                 reading.ledger.append(entry)
@@ -236,7 +241,27 @@ def _read(
                 if len(reading.ledger) % _REPORT_EVERY == 0:
                     stopper.check()
                     advance(_REPORT_EVERY)
+    if listed and DropReason.EXCLUDED_BY_HAND.value not in reading.ledger.reasons():
+        raise DataError(
+            f"none of the {len(listed)} rows that it names is among those read",
+            where=config.exclude,
+            fix="Leave --exclude out, or name the list that was made of this data.",
+        )
     return reading
+
+
+def _left_in(
+    outcome: PreferencePair | LedgerEntry, listed: dict[str, Exclusion], path: str | None, source: str, mixed: bool
+) -> PreferencePair | LedgerEntry:
+    """The outcome, or a drop when the list of `--exclude` names the pair, in a mix also by its name there."""
+    if not listed or path is None or isinstance(outcome, LedgerEntry):
+        return outcome
+    if mixed and (entry := excluded_entry(replace(outcome, id=f"{source}:{outcome.id}"), listed, Path(path))):
+        return replace(entry, id=outcome.id)
+    one = listed.get(outcome.id)
+    if mixed and one is not None and one.texts != said_digest(outcome):
+        return outcome  # a row of another source of the mix has the same id
+    return excluded_entry(outcome, listed, Path(path)) or outcome
 
 
 def _first_time(

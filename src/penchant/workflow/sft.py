@@ -11,6 +11,7 @@ from itertools import takewhile
 from pathlib import Path
 
 from penchant.config import Config, DataConfig
+from penchant.data.exclusions import leave_out
 from penchant.data.formats import EXAMPLES, LABELLED
 from penchant.data.ledger import DropReason, Ledger
 from penchant.data.source import load_pairs
@@ -31,8 +32,16 @@ def training_pairs(
         limit: Only the first rows.
 
     Raises:
-        DataError: See `penchant.data.source.load_pairs`.
+        DataError: See `penchant.data.source.load_pairs` and `penchant.data.exclusions.leave_out`.
     """
+    pairs, ledger = _read(config, data, split, limit)
+    if config.data.exclude is None:
+        return pairs, ledger
+    every = split == "train" and limit is None
+    return leave_out(pairs, ledger, Path(config.data.exclude), every=every), ledger
+
+
+def _read(config: Config, data: Path, split: str, limit: int | None) -> tuple[list[PreferencePair], Ledger]:
     if config.objective.loss == "sft":
         return read_examples(data, config.data, split=split, limit=limit)
     if config.objective.loss == "kto":
