@@ -5,8 +5,7 @@ Everything here works with plain links and forms; a script of our own reads the 
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +16,17 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
 from penchant.errors import UsageError
-from penchant.reporting.text_difference import text_differences
+from penchant.reporting.text_difference import Piece, text_differences
 from penchant.types import Sampling
 from penchant.web.playground_form import chosen, fields, others, sampling_of, voices_of
+from penchant.web.playground_likelihood import SIDES, Side, lean
 from penchant.web.playground_pairs import PairFile, cannot_keep
 from penchant.web.playground_room import Room, new_key
-from penchant.web.playground_talk import SIDES, Exchange, Likelihoods, Models, Side, Talk
+from penchant.web.playground_talk import Exchange, Models, Talk
 from penchant.web.site import Part, form_of, render
 
 PATH = "/playground"
+_WORTH_MARKING = 0.2
 
 
 def playground_part(
@@ -68,7 +69,7 @@ class _Pages:
             return render(request, "playground_empty.html.j2", talks=talks, where=self._where)
         policy = chosen(choices, request.query_params.get("policy"))
         beside = request.query_params.get("beside") or None
-        if beside not in others(choices, policy):  # such as "its reference" of a model that has none
+        if beside not in others(choices, policy):  # such as the reference of a model that has none
             beside = None
         return render(
             request,
@@ -76,7 +77,7 @@ class _Pages:
             choices=choices,
             policy=policy,
             others=others(choices, policy),
-            beside=beside or others(choices, policy)[0],
+            beside=beside or next(iter(others(choices, policy))),
             voices=voices_of(choices, policy, beside),
             questions=self._models.questions(policy),
             fields=fields(self._sampling, self._max_new_tokens),
@@ -157,27 +158,21 @@ class _Pages:
     def _shown(self, talk: Talk, exchange: Exchange) -> dict[str, Any]:
         """An exchange as the page shows it."""
         answers = {side: exchange.answers[side].text for side in exchange.answers}
-        marked = {}
-        if exchange.over and set(answers) == set(SIDES):
-            marked = dict(zip(SIDES, text_differences(answers["left"], answers["right"]), strict=True))
+        two = exchange.over and set(answers) == set(SIDES)
+        pieces = text_differences(answers["left"], answers["right"]) if two else ()
         return {
             "exchange": exchange,
-            "marked": marked,
+            "two": two,
+            "marked": dict(zip(SIDES, pieces, strict=True)) if worth_marking(pieces) else {},
             "texts": answers or exchange.texts,
             "ahead": self._room.ahead(exchange),
-            "margin": margin(exchange.likelihoods),
+            "lean": lean(exchange.likelihoods),
             "unkept": cannot_keep(exchange),
             "remembered": len(talk.before(exchange)),
         }
 
 
-def margin(likelihoods: Likelihoods) -> float | None:
-    """Return by how much the left model's log-ratios favour the left answer over the right one, nats.
-
-    With the policy at the left and its reference at the right, this times beta is the margin of the implicit
-    rewards (Rafailov et al. 2023, arXiv:2305.18290, section 4). None without two answers and two models.
-    """
-    if set(likelihoods) != set(SIDES) or any(set(found) != set(SIDES) for found in likelihoods.values()):
-        return None
-    left, right = (likelihoods[side]["left"].logps - likelihoods[side]["right"].logps for side in SIDES)
-    return left - right if math.isfinite(left - right) else None
+def worth_marking(sides: Sequence[Sequence[Piece]]) -> bool:
+    """Return whether texts share enough for marks to show where they part: a fifth of their characters."""
+    shared = sum(len(piece.text) for pieces in sides for piece in pieces if not piece.own)
+    return shared > _WORTH_MARKING * sum(len(piece.text) for pieces in sides for piece in pieces)

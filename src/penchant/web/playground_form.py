@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 from penchant.errors import UsageError, did_you_mean
 from penchant.types import Sampling
-from penchant.web.playground_talk import Choice, Side, Voice
+from penchant.web.playground_likelihood import Side
+from penchant.web.playground_talk import Choice, Voice
 
-REFERENCE, NOBODY = "its reference", "nobody"
+REFERENCE, NOBODY = "reference", "nobody"  # in place of the key of another one
 MOST_NEW_TOKENS = 4096
 
 
@@ -78,7 +79,7 @@ def sampling_of(form: Mapping[str, str], sampling: Sampling, max_new_tokens: int
 
 
 def chosen(choices: Sequence[Choice], name: str | None) -> Choice:
-    """Return a choice by its name; without a name the first.
+    """Return a choice by its key or its name; without one the first.
 
     Raises:
         UsageError: There is no such choice, or none at all.
@@ -86,7 +87,7 @@ def chosen(choices: Sequence[Choice], name: str | None) -> Choice:
     if not choices:
         raise UsageError("there is nobody to ask", fix="Train something, or start with --model MODEL.")
     for choice in choices:
-        if name is None or choice.name == name:
+        if name in (None, choice.key, choice.name):
             return choice
     hint = did_you_mean(name or "", [choice.name for choice in choices])
     raise UsageError(
@@ -94,24 +95,31 @@ def chosen(choices: Sequence[Choice], name: str | None) -> Choice:
     )
 
 
-def others(choices: Sequence[Choice], policy: Choice) -> list[str]:
-    """Return who can stand beside a policy, the usual one first."""
-    first = [REFERENCE] if policy.reference is not None else []
-    return [*first, NOBODY, *(choice.name for choice in choices if choice.name != policy.name)]
+def others(choices: Sequence[Choice], policy: Choice) -> dict[str, str]:
+    """Return who can stand beside a policy, the usual one first: what forms say, and what pages say for it."""
+    first = {} if policy.reference is None else {REFERENCE: f"its reference, {policy.reference}"}
+    rest = {choice.key: choice.name for choice in choices if choice.name != policy.name}
+    return {**first, NOBODY: "nobody", **rest}
 
 
 def voices_of(choices: Sequence[Choice], policy: Choice, beside: str | None) -> dict[Side, Voice]:
     """Return who is asked, by side: the policy at the left, and who stands beside it.
 
+    Args:
+        choices: Who can be asked.
+        policy: Who was chosen.
+        beside: A key of `others`, or a name; None = the usual one.
+
     Raises:
         UsageError: There is no such other.
     """
     left = Voice("policy" if policy.reference is not None else "model", policy.name, policy.path, policy.path)
-    beside = others(choices, policy)[0] if beside is None else beside
+    beside = next(iter(others(choices, policy))) if beside is None else beside
     if beside == NOBODY:
         return {"left": left}
-    if beside == REFERENCE and policy.reference is not None:
-        reference = policy.reference
-        return {"left": left, "right": Voice("reference", reference, reference, policy.path)}
+    if beside == REFERENCE:
+        if policy.reference is None:
+            raise UsageError("it has no reference", where=policy.name, fix="Choose another one, or nobody.")
+        return {"left": left, "right": Voice("reference", policy.reference, policy.reference, policy.path)}
     other = chosen(choices, beside)
     return {"left": left, "right": Voice("other model", other.name, other.path, other.path)}

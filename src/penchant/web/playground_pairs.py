@@ -16,7 +16,8 @@ from penchant import __version__
 from penchant.data.atomic import disk_errors
 from penchant.errors import DataError, UsageError
 from penchant.types import Turn
-from penchant.web.playground_talk import SIDES, Exchange, Side, Talk
+from penchant.web.playground_likelihood import SIDES, Side
+from penchant.web.playground_talk import Exchange, Talk
 
 ORIGIN = "penchant playground"
 

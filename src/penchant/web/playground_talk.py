@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import threading
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 from penchant.types import Answer, Sampling, Turn
-
-Side = Literal["left", "right"]
-SIDES: tuple[Side, ...] = ("left", "right")
+from penchant.web.playground_likelihood import Likelihoods, Side
 
 # waiting for its turn, its models are being loaded, answered, measured; or over, in one of three ways
 State = Literal["waiting", "loading", "answering", "measuring", "done", "stopped", "failed"]
@@ -32,6 +31,11 @@ class Choice:
     path: str
     reference: str | None = None
     beta: float | None = None
+
+    @property
+    def key(self) -> str:
+        """Its name in forms: control characters of a name become signs on a page, and would come back as these."""
+        return hashlib.sha256(self.name.encode("utf-8", "surrogatepass")).hexdigest()[:12]
 
 
 @dataclass(frozen=True)
@@ -93,28 +97,6 @@ class Asked:
     question: str
     sampling: Sampling
     max_new_tokens: int
-
-
-@dataclass(frozen=True)
-class Likelihood:
-    """How probable an answer is under a model, at temperature 1.
-
-    Attributes:
-        logps: Sum over the answer's tokens, its end token included if it ended by itself; nats.
-        tokens: How many these are for this model's tokenizer.
-    """
-
-    logps: float
-    tokens: int
-
-    @property
-    def mean_logps(self) -> float:
-        """Nats per token; 0 for no token."""
-        return self.logps / self.tokens if self.tokens else 0.0
-
-
-Likelihoods = Mapping[Side, Mapping[Side, Likelihood]]
-"""By the side that said it, then by the side whose model it is judged by."""
 
 
 class Answering(Protocol):

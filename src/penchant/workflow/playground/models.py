@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from penchant.types import Answer, Turn
-from penchant.web.playground_talk import Answering, Asked, Choice, Likelihoods, Questions, Side
+from penchant.web.playground_likelihood import Likelihoods, Side
+from penchant.web.playground_talk import Answering, Asked, Choice, Questions
 from penchant.workflow.playground.choices import find_choices
 from penchant.workflow.playground.questions import starting_questions
 
