@@ -18,8 +18,8 @@ import torch
 from penchant.data.prompt_sets import read_prompts
 from penchant.evaluation.stats import wilson
 from penchant.generation.answers import answer_prompts
-from penchant.generation.sampling import Sampling
 from penchant.models.load import load_model
+from penchant.types import Sampling
 
 
 def main() -> None:

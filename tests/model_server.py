@@ -9,9 +9,8 @@ from contextlib import contextmanager
 from tests.chat_server import Body, ChatServer, chat_server
 
 from penchant.generation.generate import generate
-from penchant.generation.sampling import Sampling
 from penchant.models.load import LoadedModel
-from penchant.types import Turn
+from penchant.types import Sampling, Turn
 
 
 @contextmanager

@@ -10,8 +10,11 @@ A row's way through the house, one direction, no way back:
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
+
+from penchant.errors import UsageError
 
 Role = Literal["system", "user", "assistant", "tool"]
 ROLES: tuple[Role, ...] = ("system", "user", "assistant", "tool")
@@ -216,6 +219,45 @@ class Answer:
     text: str
     finished: bool = True
     tokens: int = 0
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How a token is chosen. What has been said already is not made less likely (no repetition penalty).
+
+    Attributes:
+        temperature: 0 chooses the likeliest token; otherwise scores are divided by it.
+        top_k: Only this many likeliest tokens can be chosen; 0 = the whole vocabulary.
+        top_p: Only the likeliest tokens that together hold this share of the probability, in (0, 1]; Holtzman et
+            al. 2020 (arXiv:1904.09751).
+        seed: Of the rows' uniform numbers.
+        min_p: Only tokens at least this share as likely as the likeliest one, in [0, 1]; Nguyen et al. 2024
+            (arXiv:2407.01082).
+
+    Raises:
+        UsageError: A value is out of its range.
+    """
+
+    temperature: float = 0.0
+    top_k: int = 0
+    top_p: float = 1.0
+    seed: int = 0
+    min_p: float = 0.0
+
+    def __post_init__(self) -> None:
+        wrong = [
+            (name, value, allowed)
+            for name, value, allowed, right in (
+                ("temperature", self.temperature, "0 or more", 0 <= self.temperature < math.inf),
+                ("top_k", self.top_k, "0 (the whole vocabulary) or more", self.top_k >= 0),
+                ("top_p", self.top_p, "above 0 and at most 1", 0 < self.top_p <= 1),
+                ("min_p", self.min_p, "between 0 and 1", 0 <= self.min_p <= 1),
+                ("seed", self.seed, "0 or more", self.seed >= 0),
+            )
+            if not right
+        ]
+        for name, value, allowed in wrong[:1]:
+            raise UsageError(f"{name} is {value}", fix=f"It is {allowed}.")
 
 
 Fate = Literal["kept", "cut", "dropped"]

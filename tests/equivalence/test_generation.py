@@ -6,9 +6,8 @@ import pytest
 import torch
 
 from penchant.generation.answers import answer_prompts
-from penchant.generation.sampling import Sampling
 from penchant.models.load import LoadedModel, load_model
-from penchant.types import Prompt, Turn
+from penchant.types import Prompt, Sampling, Turn
 
 QUESTIONS = (
     "Why do cats purr?",

@@ -38,7 +38,7 @@ def chat(
         from penchant.cli.chat_view import talk
         from penchant.cli.console import make_reporter
         from penchant.cli.quiet_libraries import quiet_libraries
-        from penchant.generation.sampling import Sampling
+        from penchant.types import Sampling
         from penchant.workflow.chat import ChatSession, load_speakers
 
         if int(os.environ.get("WORLD_SIZE", "1")) > 1:

@@ -72,7 +72,7 @@ def generate(
     """Ask a model something, or all prompts of a file."""
 
     def work() -> None:
-        from penchant.generation.sampling import Sampling
+        from penchant.types import Sampling
         from penchant.workflow.generate import Wanted
 
         sampling = Sampling(temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p, seed=seed)

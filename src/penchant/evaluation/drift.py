@@ -11,13 +11,12 @@ from penchant.batching.packing import split_by_tokens
 from penchant.batching.pair_batch import pair_group
 from penchant.evaluation.monitors import per_token_interval
 from penchant.generation.generate import Generated, generate
-from penchant.generation.sampling import Sampling
 from penchant.models.load import LoadedModel
 from penchant.models.precision import compute_in
 from penchant.objective.kept_weights import KeptWeights, scored_logps
 from penchant.objective.pair_model import PairModel
 from penchant.objective.trunk_cache import TrunkCache
-from penchant.types import TokenizedPair
+from penchant.types import Sampling, TokenizedPair
 
 _GRAM = 4
 

@@ -8,11 +8,11 @@ from typing import Literal
 from penchant.errors import DataError, ModelError
 from penchant.generation.conversations import Asked, check_ids, converse, place_of
 from penchant.generation.generate import Generated, context_tokens, generate
-from penchant.generation.sampling import GREEDY, Sampling
+from penchant.generation.sampling import GREEDY
 from penchant.generation.stop_strings import cut_at
 from penchant.models.load import LoadedModel
 from penchant.tokens.chat import ChatFormat
-from penchant.types import Answer, Prompt, Turn
+from penchant.types import Answer, Prompt, Sampling, Turn
 
 Format = Literal["chat", "transcript", "plain"]
 

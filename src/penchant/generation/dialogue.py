@@ -11,11 +11,11 @@ from transformers import DynamicCache
 from penchant.errors import DataError
 from penchant.generation.answers import as_answer, without_control_tokens
 from penchant.generation.generate import Generated, context_tokens
-from penchant.generation.sampling import GREEDY, Sampling, choose_tokens, row_key, uniforms
+from penchant.generation.sampling import GREEDY, choose_tokens, row_key, uniforms
 from penchant.generation.stop_strings import StopStrings, cut_at
 from penchant.models.load import LoadedModel
 from penchant.tokens.chat import ChatFormat
-from penchant.types import Answer, Turn
+from penchant.types import Answer, Sampling, Turn
 
 _UNFINISHED_CHARACTER = "\N{REPLACEMENT CHARACTER}"  # what the first bytes of a character are decoded to
 

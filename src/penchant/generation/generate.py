@@ -15,10 +15,11 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache
 
-from penchant.generation.sampling import GREEDY, Sampling, choose_tokens, row_key, uniforms
+from penchant.generation.sampling import GREEDY, choose_tokens, row_key, uniforms
 from penchant.generation.stop_strings import StopStrings
 from penchant.models.load import LoadedModel
 from penchant.processes import rank, told_by_all, world_size
+from penchant.types import Sampling
 
 _COMPACT_BELOW = 0.8  # drop finished rows once fewer than this share is alive; each drop copies the cache
 

@@ -8,8 +8,8 @@ from penchant.endpoint.chat import ChatRequest, ChatResult
 from penchant.endpoint.client import Endpoint
 from penchant.errors import UsageError
 from penchant.generation.conversations import Asked, check_ids, converse, place_of
-from penchant.generation.sampling import GREEDY, Sampling, row_key
-from penchant.types import Answer, Prompt
+from penchant.generation.sampling import GREEDY, row_key
+from penchant.types import Answer, Prompt, Sampling
 
 _SEEDS = 2**31  # servers take no larger ones
 

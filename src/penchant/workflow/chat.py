@@ -10,8 +10,7 @@ from typing import Any
 from penchant.data.atomic import write_json
 from penchant.errors import ModelError, UsageError, did_you_mean
 from penchant.generation.dialogue import Dialogue
-from penchant.generation.sampling import Sampling
-from penchant.types import Answer, Turn
+from penchant.types import Answer, Sampling, Turn
 from penchant.workflow.reporter import Reporter
 from penchant.workflow.setup import run_config
 from penchant.workflow.speaker import Speaker, load_speaker, speaker_config
@@ -90,6 +89,7 @@ class ChatSession:
 
     Attributes:
         exchanges: What was said so far.
+        asked: How many questions were asked; the draws of an answer are keyed by it.
     """
 
     def __init__(
@@ -104,7 +104,7 @@ class ChatSession:
         self.sampling, self.max_new_tokens, self.system = sampling, max_new_tokens, system
         self._models = {name: speaker.name for name, speaker in speakers.items()}
         self._dialogues = {name: Dialogue(speaker.loaded, speaker.chat) for name, speaker in speakers.items()}
-        self._asked = 0
+        self.asked = 0
         self._saved: set[Path] = set()
 
     @property
@@ -121,15 +121,15 @@ class ChatSession:
             DataError: A conversation fills a model's context. Nothing is kept.
             ModelError: The question holds a control token as text. Likewise.
         """
-        self._asked += 1
+        self.asked += 1
         for dialogue in self._dialogues.values():
             dialogue.answer = None
         speaking = {
             name: dialogue.say(
-                self._turns(name, question),
+                self.turns(name, question),
                 max_new_tokens=self.max_new_tokens,
                 sampling=self.sampling,
-                name=f"answer {self._asked}",
+                name=f"answer {self.asked}",
             )
             for name, dialogue in self._dialogues.items()
         }
@@ -146,6 +146,14 @@ class ChatSession:
             said = {name: answer for name, answer in answers.items() if answer is not None}
             if len(said) == len(answers) and any(answer.text or answer.finished for answer in said.values()):
                 self.exchanges.append(Exchange(question, said))
+
+    def turns(self, name: str, question: str) -> list[Turn]:
+        """Return the conversation that a model is shown with a question, its own answers in it."""
+        turns = [Turn("system", self.system)] if self.system is not None else []
+        for exchange in self.exchanges:
+            said = self._dialogues[name].quoted(exchange.answers[name].text)
+            turns += [Turn("user", exchange.question), Turn("assistant", said)]
+        return [*turns, Turn("user", question)]
 
     def reset(self) -> None:
         """Forget all that was said."""
@@ -202,10 +210,3 @@ class ChatSession:
         }
         write_json(path, record)
         self._saved.add(path.resolve())
-
-    def _turns(self, name: str, question: str) -> list[Turn]:
-        turns = [Turn("system", self.system)] if self.system is not None else []
-        for exchange in self.exchanges:
-            said = self._dialogues[name].quoted(exchange.answers[name].text)
-            turns += [Turn("user", exchange.question), Turn("assistant", said)]
-        return [*turns, Turn("user", question)]

@@ -15,9 +15,9 @@ from penchant.data.prompt_sets import read_prompts
 from penchant.endpoint.client import Endpoint
 from penchant.generation.answers import answer_prompts, check_prompts, count_answers
 from penchant.generation.remote import remote_answers
-from penchant.generation.sampling import GREEDY, Sampling
+from penchant.generation.sampling import GREEDY
 from penchant.processes import done_by_first, is_first
-from penchant.types import Answer, Prompt, Turn
+from penchant.types import Answer, Prompt, Sampling, Turn
 from penchant.workflow.answer_file import AnswerFile, open_answers, rows_of
 from penchant.workflow.reporter import Reporter
 from penchant.workflow.speaker import Speaker

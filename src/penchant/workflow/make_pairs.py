@@ -16,11 +16,10 @@ from penchant.data.rows import read_rows
 from penchant.errors import DataError
 from penchant.evaluation.house_style import PASS, SYSTEM_PROMPT, judge, words
 from penchant.generation.generate import generate
-from penchant.generation.sampling import Sampling
 from penchant.models.load import load_model
 from penchant.models.precision import choose_precision
 from penchant.processes import is_first
-from penchant.types import Turn
+from penchant.types import Sampling, Turn
 from penchant.workflow.reporter import Reporter
 from penchant.workflow.stopping import Stopper, stoppable_progress
 

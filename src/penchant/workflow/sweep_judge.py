@@ -20,7 +20,6 @@ from penchant.errors import NotFiniteError
 from penchant.evaluation.frontier import answer_divergence
 from penchant.evaluation.preference import preference_figures
 from penchant.generation.generate import Generated, generate
-from penchant.generation.sampling import Sampling
 from penchant.models.load import LoadedModel, architecture_for, load_model
 from penchant.models.memory import release_memory
 from penchant.models.precision import choose_device, compute_in
@@ -32,7 +31,7 @@ from penchant.objective.pair_model import PairModel
 from penchant.objective.score import score_groups, summed
 from penchant.objective.trunk_cache import TrunkCache
 from penchant.training.validation import choose_pairs, chunks_by_length
-from penchant.types import TokenizedPair
+from penchant.types import Sampling, TokenizedPair
 from penchant.workflow.reference_scores import Layout, open_trunk_cache
 from penchant.workflow.reporter import Reporter
 from penchant.workflow.run_directory import FACTS

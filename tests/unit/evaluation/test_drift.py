@@ -11,8 +11,8 @@ from tests.tiny import END, loaded, pair_model, plain_token_logps, tiny_llama
 from penchant.batching.pair_batch import Group
 from penchant.evaluation.drift import DriftProbe, repeated_grams
 from penchant.generation.generate import generate
-from penchant.generation.sampling import Sampling
 from penchant.models.freeze import choose_trainable
+from penchant.types import Sampling
 
 PROMPTS = [(5, 9, 11), (7, 7, 30, 31), (40,), (8, 20, 21)]
 

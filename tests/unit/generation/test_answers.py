@@ -12,9 +12,8 @@ from tests.together import in_processes
 from penchant.errors import DataError, ModelError
 from penchant.generation.answers import answer_prompts, count_answers, without_control_tokens
 from penchant.generation.generate import generate
-from penchant.generation.sampling import Sampling
 from penchant.models.load import LoadedModel
-from penchant.types import Answer, Prompt, Turn
+from penchant.types import Answer, Prompt, Sampling, Turn
 
 SAMPLING = Sampling(temperature=1.0, top_k=40, seed=5)
 NEW = 10

@@ -12,9 +12,8 @@ from tests.tiny import END, loaded, tiny_family
 from penchant.errors import DataError
 from penchant.generation.dialogue import Dialogue, sure_text
 from penchant.generation.generate import generate
-from penchant.generation.sampling import Sampling
 from penchant.models.load import LoadedModel
-from penchant.types import Answer, Turn
+from penchant.types import Answer, Sampling, Turn
 
 DRAWN = Sampling(temperature=1.0, seed=4)
 

@@ -12,8 +12,8 @@ from transformers import PreTrainedModel
 
 import penchant.generation.generate as module
 from penchant.generation.generate import Generated, generate
-from penchant.generation.sampling import Sampling
 from penchant.models.load import LoadedModel
+from penchant.types import Sampling
 
 NEW = 12
 COIN = random.Random(4)

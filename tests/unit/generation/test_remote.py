@@ -11,8 +11,7 @@ from tests.echo_server import Server
 from penchant.endpoint.client import Endpoint
 from penchant.errors import DataError, ModelError, UsageError
 from penchant.generation.remote import remote_answers
-from penchant.generation.sampling import Sampling
-from penchant.types import Answer, Prompt, Turn
+from penchant.types import Answer, Prompt, Sampling, Turn
 
 PROMPTS = [
     Prompt("a", (Turn("system", "Be brief."), Turn("user", "Why?"))),

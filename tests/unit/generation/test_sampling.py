@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from penchant.errors import NotFiniteError, UsageError
-from penchant.generation.sampling import GREEDY, Sampling, choose_tokens, row_key, uniforms
+from penchant.generation.sampling import GREEDY, choose_tokens, row_key, uniforms
+from penchant.types import Sampling
 
 # Probabilities 0.5, 0.25, 0.15, 0.1 in the order of the ids 2, 0, 3, 1.
 PROBABILITIES = torch.tensor([0.25, 0.1, 0.5, 0.15])

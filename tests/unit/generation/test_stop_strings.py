@@ -12,8 +12,8 @@ from tests.tiny import END, loaded, tiny_family
 
 from penchant.errors import UsageError
 from penchant.generation.generate import generate
-from penchant.generation.sampling import Sampling
 from penchant.generation.stop_strings import StopStrings, cut_at
+from penchant.types import Sampling
 
 PIECES = ["a", "b", "ab", "", "ba ", "\N{SNOWMAN}", " c"]  # "" is what a special token is decoded to
 

@@ -11,8 +11,7 @@ from tests.tiny import save_tiny, tiny_llama
 
 from penchant.errors import DataError, ModelError, UsageError
 from penchant.generation.answers import answer_prompts
-from penchant.generation.sampling import Sampling
-from penchant.types import Prompt, Turn
+from penchant.types import Prompt, Sampling, Turn
 from penchant.workflow.chat import POLICY, REFERENCE, ChatSession, load_speakers
 from penchant.workflow.speaker import Speaker
 

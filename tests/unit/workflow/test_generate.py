@@ -12,8 +12,7 @@ from tests.together import in_processes
 
 from penchant.endpoint.client import Endpoint
 from penchant.errors import DataError, ModelError, Stopped
-from penchant.generation.sampling import Sampling
-from penchant.types import Prompt, Turn
+from penchant.types import Prompt, Sampling, Turn
 from penchant.workflow import generate as generation
 from penchant.workflow.answer_file import about_path
 from penchant.workflow.generate import Wanted, ask, generate_file, with_system

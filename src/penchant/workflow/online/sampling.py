@@ -12,10 +12,9 @@ from penchant.config import Config
 from penchant.data.atomic import disk_errors, write_text
 from penchant.data.splits import rank
 from penchant.generation.answers import answer_prompts
-from penchant.generation.sampling import Sampling
 from penchant.models.load import LoadedModel, architecture_for, load_model
 from penchant.models.precision import choose_device, choose_precision
-from penchant.types import Answer, Prompt
+from penchant.types import Answer, Prompt, Sampling
 from penchant.workflow.online.settings import OnlineSettings
 from penchant.workflow.reporter import Reporter
 from penchant.workflow.stopping import Stopper, stoppable_progress

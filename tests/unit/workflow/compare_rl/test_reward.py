@@ -10,8 +10,7 @@ import pytest
 from tests.tiny import END, loaded, tiny_llama
 
 from penchant.generation.generate import generate
-from penchant.generation.sampling import Sampling
-from penchant.types import Answer, Prompt, Turn
+from penchant.types import Answer, Prompt, Sampling, Turn
 from penchant.workflow.compare_rl.reward import Budget, Reward, answer_of
 from penchant.workflow.online.sampling import generated_tokens
 
