@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import json
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
 from penchant.cli.answer_options import LongestAnswer, System, Temperature
 from penchant.cli.app import Debug, Json, Limit, Quiet, Sets, app, run_verb
-from penchant.errors import UsageError
+from penchant.errors import UsageError, did_you_mean
+
+if TYPE_CHECKING:
+    from penchant.evaluation.arena.contest import Contest
+    from penchant.evaluation.arena.votes import Vote
 
 _SERVE = "serve"
 
@@ -36,6 +41,9 @@ app.add_typer(arena, name="arena")
 
 _Arena = Annotated[
     Path | None, typer.Argument(metavar="ARENA", help="The file of votes, or its run; by default ./arena.sqlite.")
+]
+_Without = Annotated[
+    list[str] | None, typer.Option("--without", metavar="RATER", help="Leave this rater's votes out.")
 ]
 _Votes = Annotated[
     Path | None,
@@ -107,14 +115,14 @@ def serve_arena(
 
 
 @arena.command()
-def status(file: _Arena = None, as_json: Json = False, debug: Debug = False) -> None:
+def status(file: _Arena = None, without: _Without = None, as_json: Json = False, debug: Debug = False) -> None:
     """Say what the votes so far say: win rate, whether it is decided, raters, label noise."""
 
     def work() -> None:
         from penchant.cli.arena_view import describe_arena
         from penchant.cli.working import say_next
 
-        path, figures = _figures(file)
+        path, figures, _ = _figures(file, without or ())
         if as_json:
             print(json.dumps(figures))
             return
@@ -128,6 +136,7 @@ def status(file: _Arena = None, as_json: Json = False, debug: Debug = False) -> 
 def export(
     file: _Arena = None,
     out: Annotated[Path, typer.Option("--out", help="Folder for pairs, votes and answers.")] = Path("arena-pairs"),
+    without: _Without = None,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -137,12 +146,9 @@ def export(
         from penchant.cli.arena_view import describe_export
         from penchant.cli.working import say_next
         from penchant.evaluation.arena.export import write_export
-        from penchant.evaluation.arena.vote_store import open_arena
-        from penchant.workflow.arena import arena_path
 
-        _, figures = _figures(file)
-        with open_arena(arena_path(file), reading=True) as opened:
-            counts = write_export(out, opened.contest, opened.votes(), figures)
+        _, figures, (contest, cast) = _figures(file, without or ())
+        counts = write_export(out, contest, cast, figures)
         if as_json:
             print(json.dumps(counts))
             return
@@ -189,14 +195,21 @@ def read(
     run_verb(work, debug)
 
 
-def _figures(file: Path | None) -> tuple[Path, dict[str, Any]]:
+def _figures(file: Path | None, without: Sequence[str]) -> tuple[Path, dict[str, Any], tuple[Contest, list[Vote]]]:
+    """The arena's file, its figures, and what they rest on."""
     from penchant.evaluation.arena.figures import arena_figures
     from penchant.evaluation.arena.vote_store import open_arena
     from penchant.workflow.arena import arena_path
 
     path = arena_path(file)
     with open_arena(path, reading=True) as opened:
-        return path, arena_figures(opened.contest.names, len(opened.contest.entries), opened.votes())
+        contest, votes = opened.contest, opened.votes()
+    known = {vote.rater for vote in votes}
+    for name in without:
+        if name not in known:
+            raise UsageError(f'nobody called "{name}" has voted.{did_you_mean(name, known)}', where="--without")
+    kept = [vote for vote in votes if vote.rater not in without]
+    return path, arena_figures(contest.names, len(contest.entries), kept), (contest, kept)
 
 
 def _write_page(path: Path, page: Path) -> None:

@@ -28,7 +28,7 @@ def arena_charts(figures: Mapping[str, Any], votes: Sequence[Vote]) -> list[Char
     raters = [one for one in figures["raters"] if one["win_rate"]]
     if len(raters) > 1:
         bars += [_bar(one["rater"], one["win_rate"]) for one in raters[:_MOST_RATERS]]
-    charts = [fraction_bars("arena-rates", "Win rate of the first model (ties one half)", bars)]
+    charts = [fraction_bars("arena-rates", f"Win rate of {figures['first']}, a tie being one half", bars)]
     values = scores_by_prompt(first_votes(votes))
     return [*charts, _sequence(values)] if len(values) >= _FEWEST else charts
 
