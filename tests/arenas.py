@@ -15,8 +15,8 @@ SECRET = "a secret of the tests"
 
 
 def contest(prompts: int = 24, *, swapped: bool = False, repeats: float = 0.125) -> Contest:
-    """Prompts whose first answers begin with "good" and whose second ones with "poor", or the other way round."""
-    words = ("poor", "good") if swapped else ("good", "poor")
+    """Prompts whose first answers are "sunny" and whose second ones "rainy", or the other way round."""
+    words = ("rainy", "sunny") if swapped else ("sunny", "rainy")
     entries = [
         Entry(
             f"q{number}",

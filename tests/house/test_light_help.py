@@ -26,6 +26,7 @@ VERBS = (
     "explain",
     "online",
     "compare-rl",
+    "arena",
 )
 HEAVY = {"torch", "transformers", "matplotlib", "pyarrow"}
 

@@ -43,11 +43,11 @@ def test_a_page_says_nothing_of_who_is_who(tmp_path: Path) -> None:
                 pages.append((str(page.url).removeprefix(origin), page.text))
                 vote(found, key, rater="ann", position=str(place), attempt="0", choice="left")
             said.append(pages)
-    words = {"good": "poor", "poor": "good"}
+    words = {"sunny": "rainy", "rainy": "sunny"}
     for (address, page), (other_address, other) in zip(*said, strict=True):
         assert address == other_address
         assert page != other
-        assert re.sub("good|poor", lambda match: words[match[0]], page) == other
+        assert re.sub("sunny|rainy", lambda match: words[match[0]], page) == other
         assert not re.search("trained|base|first|second|swapped|repeat", page.replace("baseline", ""))
 
 
