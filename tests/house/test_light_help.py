@@ -27,6 +27,7 @@ VERBS = (
     "online",
     "compare-rl",
     "ui",
+    "arena",
 )
 HEAVY = {"torch", "transformers", "matplotlib", "pyarrow"}
 

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from penchant.cli import (  # each adds its command
+    arena_verb,  # noqa: F401
     chat_verb,  # noqa: F401
     compare_rl_verb,  # noqa: F401
     compare_verb,  # noqa: F401

@@ -1,0 +1,201 @@
+"""Begin a blind arena: find the answers of two models, or make them, and write the file that votes go to."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from penchant.config import Config
+from penchant.data.prompt_sets import read_prompts
+from penchant.errors import UsageError, did_you_mean
+from penchant.evaluation.arena.answers import joined_entries, read_entries
+from penchant.evaluation.arena.contest import MOST_REPEATS, Contest, Entry
+from penchant.evaluation.arena.vote_store import create_arena, is_arena, open_arena
+from penchant.web.arena_shelf import ARENA_FILE
+from penchant.workflow.generate import Wanted, generate_file, with_system
+from penchant.workflow.reporter import Reporter
+from penchant.workflow.setup import run_config
+from penchant.workflow.speaker import load_speaker, speaker_config
+from penchant.workflow.stopping import Stopper
+
+_SAMPLES = Path("samples") / "test.jsonl"
+
+
+@dataclass(frozen=True)
+class ArenaWanted:
+    """What an arena is to be about.
+
+    Attributes:
+        models: Two models or run directories; one run: its policy against its reference; or an arena's file.
+        prompts: File of prompts for both to answer; None = answers that are there.
+        answers: Files of answers that are there, see `penchant.evaluation.arena.answers`.
+        votes: The arena's file; None = beside the run, or in the current folder.
+        repeats: Share of the prompts that come again.
+        generation: How answers are made.
+        system: A system turn before prompts that have none.
+        limit: Only the first prompts.
+        overrides: `a.b=c` changes of every model's configuration.
+    """
+
+    models: Sequence[str] = ()
+    prompts: Path | None = None
+    answers: Sequence[Path] = ()
+    votes: Path | None = None
+    repeats: float = 0.125
+    generation: Wanted = Wanted()  # noqa: RUF009 - frozen, and holds nothing that changes
+    system: str | None = None
+    limit: int | None = None
+    overrides: Sequence[str] = ()
+
+
+def arena_path(named: str | Path | None) -> Path:
+    """Return the arena's file that a name stands for: a file, or a run directory; None = the current folder's."""
+    path = Path(named) if named is not None else Path(ARENA_FILE)
+    return path / ARENA_FILE if path.is_dir() else path
+
+
+def prepare_arena(
+    wanted: ArenaWanted, *, reporter: Reporter | None = None, stopper: Stopper | None = None
+) -> Path:
+    """Return the arena's file: one that is there already for the same answers, or a new one.
+
+    Answers are made once, and kept beside the arena in `NAME-answers/`; when they were interrupted, the same
+    request goes on where they end.
+
+    Raises:
+        UsageError: It is not said what to compare, or the file is an arena of something else.
+        DataError: Prompts or answers cannot be used.
+        ModelError: A model cannot be loaded.
+        DiskError: The file cannot be written.
+    """
+    reporter, stopper = reporter or Reporter(), stopper or Stopper()
+    if not 0 <= wanted.repeats <= MOST_REPEATS:
+        raise UsageError(f"is a share between 0 and {MOST_REPEATS}", where="--repeats")
+    target = _target(wanted)
+    if (not wanted.models and not wanted.answers) or _names_target(wanted, target):
+        with open_arena(target, reading=True):
+            return target
+    origin = _origin(wanted)
+    if target.exists():
+        _check_same(target, origin)
+        return target
+    entries, names = _entries(wanted, target, reporter, stopper)
+    create_arena(target, Contest(names, entries, wanted.repeats, origin=origin))
+    return target
+
+
+def _target(wanted: ArenaWanted) -> Path:
+    if wanted.votes is not None:
+        return wanted.votes
+    if len(wanted.models) == 1 and not wanted.answers:
+        return arena_path(wanted.models[0]) if Path(wanted.models[0]).exists() else Path(ARENA_FILE)
+    return Path(ARENA_FILE)
+
+
+def _names_target(wanted: ArenaWanted, target: Path) -> bool:
+    """Whether the only model that is named is the arena itself."""
+    return len(wanted.models) == 1 and Path(wanted.models[0]) == target and is_arena(target)
+
+
+def _origin(wanted: ArenaWanted) -> dict[str, Any]:
+    """What an arena is of, to tell one from another."""
+    said: dict[str, Any] = {
+        "models": list(wanted.models),
+        "answers": [str(path) for path in wanted.answers],
+        "limit": wanted.limit,
+    }
+    if wanted.prompts is not None:
+        said |= {
+            "prompts": str(wanted.prompts),
+            "system": wanted.system,
+            "generation": wanted.generation.identity(),
+        }
+    return said
+
+
+def _check_same(target: Path, origin: dict[str, Any]) -> None:
+    with open_arena(target, reading=True) as arena:
+        found = arena.contest.origin
+    others = [
+        f"{key} was {found.get(key)}, is {value}" for key, value in origin.items() if found.get(key) != value
+    ]
+    if others and found != {"answers": origin["models"]}:
+        raise UsageError(
+            "this arena is about something else: " + "; ".join(others),
+            where=str(target),
+            fix="Name another file with --votes; or the arena alone, to go on voting in it.",
+        )
+
+
+def _entries(
+    wanted: ArenaWanted, target: Path, reporter: Reporter, stopper: Stopper
+) -> tuple[tuple[Entry, ...], tuple[str, str]]:
+    if wanted.answers:
+        if wanted.models and len(wanted.models) != 2:
+            raise UsageError("answers are those of two models", where="--answers", fix="Name both, or none.")
+        if wanted.prompts is not None:
+            raise UsageError("--prompts is not used with --answers", fix="Give one of the two.")
+        entries, names = read_entries(wanted.answers, limit=wanted.limit)
+        return entries, (wanted.models[0], wanted.models[1]) if wanted.models else names
+    if wanted.prompts is None:
+        return _own_answers(wanted)
+    sides = _sides(wanted)
+    folder = target.with_name(f"{target.stem}-answers")
+    files = [folder / name for name in ("first.jsonl", "second.jsonl")]
+    for (model, config), file in zip(sides, files, strict=True):
+        reporter.note(f"Answers of {model}")
+        generate_file(
+            load_speaker(model, config),
+            wanted.prompts,
+            file,
+            wanted.generation,
+            system=wanted.system,
+            limit=wanted.limit,
+            resume=True,
+            reporter=reporter,
+            stopper=stopper,
+        )
+    prompts = with_system(read_prompts(wanted.prompts, limit=wanted.limit).prompts, wanted.system)
+    return joined_entries(prompts, *files), _told_apart([model for model, _ in sides])
+
+
+def _own_answers(wanted: ArenaWanted) -> tuple[tuple[Entry, ...], tuple[str, str]]:
+    """The answers that a run ended with."""
+    run = Path(wanted.models[0])
+    file = run / _SAMPLES
+    if len(wanted.models) != 1 or not file.is_file():
+        raise UsageError(
+            "it is not said what the models are to answer" + _near(wanted.models[0]),
+            fix="Name a file of prompts with --prompts, or answers that are there with --answers.",
+        )
+    entries, _ = read_entries([file], limit=wanted.limit)
+    return entries, (run.resolve().name, "its reference")
+
+
+def _near(word: str) -> str:
+    if Path(word).exists():
+        return ""
+    hint = did_you_mean(word, ("serve", "status", "export", "read"))
+    return f'; "{word}" is no run.{hint}' if " Did" in hint else ""
+
+
+def _sides(wanted: ArenaWanted) -> list[tuple[str, Config]]:
+    """Both models with the configuration that each is asked by; a run's reference is asked as the run is."""
+    if len(wanted.models) == 2:
+        return [(model, speaker_config(model, wanted.overrides)) for model in wanted.models]
+    config = run_config(Path(wanted.models[0]), wanted.overrides) if len(wanted.models) == 1 else None
+    if config is None:
+        raise UsageError(
+            "an arena compares two models; of one finished run its policy with its reference",
+            fix="penchant arena MODEL MODEL --prompts FILE",
+        )
+    return [(wanted.models[0], config), (config.model.reference or config.model.path, config)]
+
+
+def _told_apart(names: Sequence[str]) -> tuple[str, str]:
+    one, other = (Path(name).name or name for name in names)
+    return (
+        (one, other) if one != other else (names[0], f"{names[1]} (second)" if names[0] == names[1] else names[1])
+    )
