@@ -85,13 +85,14 @@ PARTS = (
 _MOST_ROWS = 40  # of the answers on the way
 
 
-def write_report(run_directory: Path) -> Path:
+def write_report(run_directory: Path, target: Path | None = None) -> Path:
     """Make `report.html` in a run directory out of the files there.
 
     Of a part that is missing or damaged the page says so.
 
     Args:
         run_directory: A directory laid out as docs/run-directory.md describes.
+        target: Where to write it; None = `report.html` in that directory.
 
     Returns:
         The path of the page; it is complete or it is not there.
@@ -101,7 +102,7 @@ def write_report(run_directory: Path) -> Path:
         DiskError: The page cannot be written.
     """
     page = render_report(run_directory)
-    target = run_directory / PAGE_FILE
+    target = target or run_directory / PAGE_FILE
     write_text(target, page)
     return target
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from markupsafe import escape
 
 from penchant.reporting.charts import cut
-from penchant.reporting.figures import Row, count, mapping_of, plain_number, text_of
+from penchant.reporting.figures import Row, count, list_of, mapping_of, plain_number, rows_of, text_of
 from penchant.reporting.text_difference import Piece, text_differences
 
 EXAMPLES = 3
@@ -67,17 +67,16 @@ def choose_examples(answers: Sequence[Answer]) -> list[Answer]:
 
 def from_suites(comparison: Mapping[str, Any] | None, rows: Sequence[Row]) -> list[Answer]:
     """Return answers of `eval/answers/SUITE.jsonl` as those of `samples/test.jsonl`: first model and last."""
-    columns = [row.get("name") for row in (comparison or {}).get("columns", ()) if isinstance(row, dict)]
+    columns = [text_of(row, "name") for row in rows_of(comparison or {}, "columns")]
     if len(columns) < 2:
         return []
     found = []
     for row in rows:
         said = mapping_of(row, "answers")
-        sides = [mapping_of(said, str(columns[place])) for place in (0, -1)]
-        texts = [side.get("text") for side in sides]
-        asked = [text_of(turn, "content") for turn in row.get("prompt", ()) if isinstance(turn, dict)]
-        if all(isinstance(text, list) and text for text in texts) and asked:
-            line = {"id": row.get("id"), "question": asked[-1], "reference": texts[0][-1], "policy": texts[1][-1]}
+        before, after = (list_of(mapping_of(said, columns[place]), "text") for place in (0, -1))
+        asked = [text_of(turn, "content") for turn in rows_of(row, "prompt")]
+        if before and after and asked:
+            line = {"id": row.get("id"), "question": asked[-1], "reference": before[-1], "policy": after[-1]}
             found.append(Answer(line, "Not judged"))
     return found
 
@@ -99,7 +98,7 @@ def card_of(answer: Answer) -> Card:
 
 
 def marked_where_alike(one: str, other: str) -> tuple[Pieces, Pieces]:
-    """Return both texts in pieces as `text_differences` does; in one piece each where they share hardly anything."""
+    """Return both texts as `text_differences` does, in one piece each where they share hardly anything."""
     found = text_differences(one, other)
     shared = min(sum(len(piece.text) for piece in side if not piece.own) for side in found)
     if shared < LEAST_SHARED * max(len(one), len(other)):
@@ -123,11 +122,13 @@ def lengths_of(answers: Sequence[Answer]) -> list[tuple[str, str, str]]:
     """Return how long the answers are, in words: what is measured, before, after; [] without answers."""
     if not answers:
         return []
-    sides = [[len(text_of(answer.row, side).split()) for answer in answers] for side in ("reference", "policy")]
+    before, after = (
+        [len(text_of(answer.row, side).split()) for answer in answers] for side in ("reference", "policy")
+    )
     figures = (("Mean", fmean), ("Median", median), ("Longest", max))
-    rows = [(name, *(plain_number(figure(side)) for side in sides)) for name, figure in figures]
-    longer = sum(after > before for before, after in zip(*sides, strict=True))
-    shorter = sum(after < before for before, after in zip(*sides, strict=True))
+    rows = [(name, plain_number(figure(before)), plain_number(figure(after))) for name, figure in figures]
+    longer = sum(later > first for first, later in zip(before, after, strict=True))
+    shorter = sum(later < first for first, later in zip(before, after, strict=True))
     return [*rows, ("Answers that are the longer one of the two", count(shorter), count(longer))]
 
 

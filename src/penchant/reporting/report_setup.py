@@ -142,6 +142,11 @@ def chosen_settings(config: Mapping[str, Any]) -> list[tuple[str, str, str]] | N
     return [(key, str(value), str(theirs.get(key))) for key, value in ours.items() if theirs.get(key) != value]
 
 
+def flat_settings(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return every setting and circumstance by its dotted key."""
+    return dict(_leaves("", dict(config)))
+
+
 def commands_of(files: RunFiles) -> list[str]:
     """Return the commands that do the run again; RUN stands for this folder."""
     facts = files.circumstances

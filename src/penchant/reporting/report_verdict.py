@@ -35,8 +35,7 @@ MEASURES: tuple[tuple[str, str, Callable[[float], str]], ...] = (
     ("TruthfulQA, MC2", "truthfulqa_mc2", percent),
 )
 LOSS = ("Loss per token on held-out examples (nats)", "token_loss", plain_number)
-_STAMPS = {True: "✓ It worked", False: "✗ It did not work"}
-_TONES = {True: "good", False: "bad"}
+_SAID = {True: ("good", "✓ It worked"), False: ("bad", "✗ It did not work")}
 
 
 class Verdict(NamedTuple):
@@ -71,11 +70,11 @@ def verdict_of(summary: Row | None) -> Verdict:
         return Verdict("open", "? Not evaluated yet", "", ())
     found = mapping_of(summary, "verdict") or held_out_verdict(summary)
     worked = found.get("worked")
-    key = worked if isinstance(worked, bool) else None
+    tone, stamp = _SAID[worked] if isinstance(worked, bool) else ("open", "? It cannot be said")
     headline = str(found.get("headline", "The evaluation states figures but no verdict."))
     reasons = tuple(str(reason) for reason in list_of(found, "reasons"))
     style = str(summary.get("style") or "")
-    return Verdict(_TONES.get(key, "open"), _STAMPS.get(key, "? It cannot be said"), headline, reasons, style)
+    return Verdict(tone, stamp, headline, reasons, style)
 
 
 def before_and_after(summary: Row) -> Chart | None:
@@ -142,14 +141,16 @@ def cost_of(files: RunFiles) -> list[tuple[str, str, str]]:
     pairs = number_of(facts, "train_pairs") or math.fsum(_numbers(files.steps, "pairs")) or None
     rate = f"{plain_number(round(pairs / train, 2))} pairs a second" if pairs and train else ""
     whole = f"of {duration(total)} in all" if total and train and total > train else ""
-    found = (
-        ("Training time", train and duration(train), ", ".join(filter(None, (whole, rate)))),
-        ("Peak memory", max(memory) and byte_size(max(memory)) if memory else None, "of the process"),
-        ("Tokens", tokens and count(tokens), "through the model's forward passes"),
-        ("Training pairs", pairs and count(pairs), _steps(files)),
-        ("Energy", NOT_MEASURED, "nothing here reads it"),
-    )
-    return [(name, value, remark) for name, value, remark in found if value]
+    found: list[tuple[str, str, str]] = []
+    if train is not None:
+        found.append(("Training time", duration(train), ", ".join(filter(None, (whole, rate)))))
+    if memory:
+        found.append(("Peak memory", byte_size(max(memory)), "of the process"))
+    if tokens:
+        found.append(("Tokens", count(tokens), "through the model's forward passes"))
+    if pairs:
+        found.append(("Training pairs", count(pairs), _steps(files)))
+    return [*found, ("Energy", NOT_MEASURED, "nothing here reads it")] if found else []
 
 
 def _steps(files: RunFiles) -> str:
