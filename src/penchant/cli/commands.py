@@ -392,13 +392,6 @@ def score(
     say_next(f"Scores   {out}")
 
 
-def report(run: Path) -> None:
-    """Run `penchant report`."""
-    from penchant.reporting.report import write_report
-
-    say_next(f"Report   {write_report(run)}")
-
-
 def doctor(*, as_json: bool) -> None:
     """Run `penchant doctor`; the exit code is 1 when something needs mending."""
     from rich.console import Console

@@ -17,6 +17,7 @@ from penchant.cli import (  # each adds its command
     generate_verb,  # noqa: F401
     judge_verb,  # noqa: F401
     online_verb,  # noqa: F401
+    report_verb,  # noqa: F401
     sweep_verb,  # noqa: F401
     ui_verb,  # noqa: F401
 )
@@ -305,17 +306,6 @@ def score(
     from penchant.cli import commands
 
     run_verb(lambda: commands.score(model, data, out, sets or [], ids=ids, limit=limit, quiet=quiet), debug)
-
-
-@app.command()
-def report(
-    run: Annotated[Path, typer.Argument(help="A run directory.")],
-    debug: Debug = False,
-) -> None:
-    """Write a run's report.html anew."""
-    from penchant.cli import commands
-
-    run_verb(lambda: commands.report(run), debug)
 
 
 @app.command()

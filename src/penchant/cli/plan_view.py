@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from penchant.cli.console import printable
-from penchant.reporting.report import byte_size, duration
+from penchant.reporting.figures import byte_size, duration
 from penchant.workflow.grading import Estimate
 from penchant.workflow.plan import LEVEL, Plan
 from penchant.workflow.plan_stages import StagedPlan

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 SIGNIFICANT, CLEARLY_ABOVE = 1e-3, 1e-2
@@ -49,3 +50,55 @@ def _against(control: dict[str, Any]) -> str:
     if control.get("committed"):
         return f"{line} (figures of {control['date']}, not of this run)"
     return f"{line} (p = {control['p_against_dpo']:.1g} against the policy)"
+
+
+def held_out_verdict(figures: Mapping[str, Any]) -> dict[str, Any]:
+    """Return {"worked", "headline", "reasons"} from the figures of `eval/summary.json` on held-out data.
+
+    `worked` is True when the 95 % interval of the change lies on the right side of zero, False when it lies on the
+    wrong side, None when it holds zero. The change is that of the preference accuracy of pairs (paired), or of
+    imitated examples that of the loss per token. {} where neither was measured.
+    """
+    if change := _change(figures, "preference_accuracy"):
+        before, after, low, high = change
+        side = 0 if low <= 0 <= high else 1 if low > 0 else -1
+        pairs = figures.get("test_pairs")
+        where = f"{pairs} held-out pairs" if isinstance(pairs, int) else "held-out pairs"
+        moved = f"it puts the chosen response first in {after:.1%} of {where}, {before:.1%} before"
+        reasons = [
+            f"change {100 * (after - before):+.1f} points, 95% interval {100 * low:+.1f} to {100 * high:+.1f}"
+        ]
+        fell = figures.get("chosen_logps_fell_fraction")
+        if isinstance(fell, float) and fell > _ONE_HALF:
+            reasons.append(f"but {fell:.0%} of the chosen responses became less probable than they were")
+        return {"worked": _WORKED[side], "headline": _SAID[side].format(moved), "reasons": reasons}
+    if change := _change(figures, "token_loss"):
+        before, after, low, high = change
+        side = 0 if low <= 0 <= high else 1 if high < 0 else -1
+        moved = f"the loss on held-out examples is {after:.3f} nats per token, {before:.3f} before"
+        reasons = [f"change {after - before:+.3f} nats per token, 95% interval {low:+.3f} to {high:+.3f}"]
+        return {"worked": _WORKED[side], "headline": _SAID[side].format(moved), "reasons": reasons}
+    return {}
+
+
+_ONE_HALF = 0.5
+_WORKED = {1: True, 0: None, -1: False}
+_SAID = {
+    1: "It worked on held-out data: {}.",
+    0: "It cannot be said, for the change is within chance: {}.",
+    -1: "It did not work on held-out data, it got worse: {}.",
+}
+_CHANGES = {"preference_accuracy": "preference_accuracy_gain", "token_loss": "token_loss_change"}
+
+
+def _change(figures: Mapping[str, Any], name: str) -> tuple[float, float, float, float] | None:
+    """The figure before and after, and the interval of the change; None where one of them is no number."""
+    interval = figures.get(f"{_CHANGES[name]}_interval")
+    bounds = interval if isinstance(interval, list) and len(interval) == 2 else [None, None]
+    values = (figures.get(f"{name}_reference"), figures.get(f"{name}_policy"), *bounds)
+    known = [value for value in values if isinstance(value, int | float) and not isinstance(value, bool)]
+    numbers = [float(value) for value in known if abs(value) < _TOO_LARGE]
+    return (numbers[0], numbers[1], numbers[2], numbers[3]) if len(numbers) == len(values) else None
+
+
+_TOO_LARGE = 1e30

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from penchant.reporting.charts import finite_number, percent, plain_number
+from penchant.reporting.figures import finite_number, percent, plain_number
 
 Row = dict[str, Any]
 

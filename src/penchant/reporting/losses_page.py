@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from penchant.config import OBJECTIVE_OPTIONS, ObjectiveConfig
 from penchant.objective.loss_table import LOSSES, Loss, OfConfig
-from penchant.reporting.charts import plain_number
+from penchant.reporting.figures import plain_number
 
 HEADS = ("loss", "of one pair", "logps", "at policy = reference", "slope there", "beta", "source")
 

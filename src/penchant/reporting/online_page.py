@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from penchant.data.atomic import write_text
-from penchant.reporting.charts import Bar, fraction_bars, percent, plain_number
+from penchant.reporting.charts import Bar, fraction_bars
+from penchant.reporting.figures import percent, plain_number
 from penchant.reporting.page import page_environment
 
 PAGE_FILE = "report.html"
@@ -49,8 +50,8 @@ def write_online_page(out: Path, state: Mapping[str, Any]) -> Path:
         held_out=rounds[0]["held_out"],
         chart=fraction_bars("rounds", what, bars) if bars else None,
         heads=[_name(row) for row in rounds],
-        rows=[(label, [_cell(row.get(key)) for row in rounds]) for key, label in _COLUMNS],
-        fates=_fates(rounds),
+        figures=[(label, *(_cell(row.get(key)) for row in rounds)) for key, label in _COLUMNS],
+        fates=[(name, *cells) for name, cells in _fates(rounds)],
         answers=_answers(out, len(rounds)),
     )
     write_text(out / PAGE_FILE, text)

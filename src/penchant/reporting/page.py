@@ -12,7 +12,8 @@ import hashlib
 import jinja2
 from markupsafe import Markup
 
-from penchant.reporting.charts import Chart, percent, plain_number
+from penchant.reporting.charts import Chart
+from penchant.reporting.figures import percent, plain_number
 
 _CONTROLS = (
     *(*range(0x09), *range(0x0B, 0x20), *range(0x7F, 0xA0)),

@@ -8,7 +8,8 @@ from typing import NamedTuple
 from matplotlib.axes import Axes
 from matplotlib.ticker import PercentFormatter
 
-from penchant.reporting.charts import COLOURS, INK, Chart, drawing, percent, plain_number
+from penchant.reporting.charts import COLOURS, INK, Chart, cut, drawing, stand_in
+from penchant.reporting.figures import percent, plain_number
 
 Range = tuple[float, float]
 
@@ -47,7 +48,7 @@ def frontier_chart(points: Sequence[FrontierPoint]) -> Chart:
         points: At least one.
     """
     title = "Accuracy against distance from the reference"
-    words = {f"@{place}@": _cut(point.name) for place, point in enumerate(points[:_NAMED])}
+    names = {place: cut(point.name, _LONGEST) for place, point in enumerate(points[:_NAMED])}
     rows = tuple(
         (
             point.name,
@@ -68,7 +69,7 @@ def frontier_chart(points: Sequence[FrontierPoint]) -> Chart:
         f"Validation accuracy over KL of {len(points)} runs. {description}.",
         lambda axes: _draw(axes, points),
         size=(6.2, 3.9),
-        words=words,
+        words={stand_in(place, name): name for place, name in names.items()},
     )
     note = (
         "x: KL(policy || reference), nats per answer; y: validation pairs won against the reference; lines: 95% "
@@ -101,13 +102,13 @@ def _draw(axes: Axes, points: Sequence[FrontierPoint]) -> None:
         )
         if place < _NAMED:
             axes.annotate(
-                f"@{place}@", (point.kl, point.accuracy), xytext=(7, 6), textcoords="offset points", fontsize=9
+                stand_in(place, cut(point.name, _LONGEST)),
+                (point.kl, point.accuracy),
+                xytext=(7, 6),
+                textcoords="offset points",
+                fontsize=9,
             )
     axes.set_xlabel("KL from the reference (nats per answer)")
     axes.set_ylabel("validation accuracy")
     axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
     axes.margins(x=0.12, y=0.1)
-
-
-def _cut(name: str) -> str:
-    return name if len(name) <= _LONGEST else name[: _LONGEST - 1] + "…"

@@ -11,9 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from penchant.data.atomic import write_text
-from penchant.reporting.charts import percent, plain_number
+from penchant.reporting.figures import duration, percent, plain_number
 from penchant.reporting.page import page_environment
-from penchant.reporting.report import duration
 from penchant.reporting.sweep_charts import FrontierPoint, frontier_chart
 
 JUDGEMENT = ("run", "validation accuracy", "KL, nats per answer", "KL per token", "chosen fell", "")

@@ -8,19 +8,13 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
-from penchant.reporting.charts import (
-    CURVES,
-    MAX_POINTS,
-    Bar,
-    fraction_bars,
-    learning_curves,
-    plain_number,
-    smoothed,
-)
+from penchant.reporting.charts import Bar, fraction_bars
+from penchant.reporting.curves import CURVES, MAX_POINTS, Event, learning_curves, smoothed
+from penchant.reporting.figures import plain_number
 
 
 def steps(count: int) -> list[dict[str, object]]:
-    keys = [key for curve in CURVES for key in curve.series]
+    keys = [key for curve in CURVES for key in curve.series if "desirable" not in key]
     return [{"step": step, **dict.fromkeys(keys, step / count)} for step in range(1, count + 1)]
 
 
@@ -79,8 +73,16 @@ def test_one_step_is_drawn() -> None:
 
 def test_a_long_run_is_thinned_and_says_so() -> None:
     short, long = learning_curves(steps(MAX_POINTS))[0], learning_curves(steps(20 * MAX_POINTS))[0]
-    assert "means of 20 steps" in long.note
-    assert len(long.svg) < 2 * len(short.svg)
+    assert "band: lowest to highest of 20 steps" in long.note
+    assert len(long.svg) < 5 * len(short.svg)
+
+
+def test_a_single_spike_of_a_long_run_is_still_to_be_seen() -> None:
+    """The band reaches to it, so the axis does; a mean of its block would have hidden it."""
+    rows: list[dict[str, object]] = [{"step": step, "loss": 0.5} for step in range(1, 50 * MAX_POINTS)]
+    rows[777]["loss"] = 90.0
+    texts = [element.text for element in ElementTree.fromstring(learning_curves(rows)[0].svg).iter("text")]
+    assert "80" in texts
 
 
 def test_the_running_mean_leaves_out_gaps_and_keeps_a_constant() -> None:
@@ -119,12 +121,28 @@ def test_numbers_are_printed_to_be_read(value: float, text: str) -> None:
     assert plain_number(value) == text
 
 
-def test_validations_are_charts_of_their_own() -> None:
-    """Their titles say so, their ids clash with none of the steps' charts, and nothing is smoothed."""
-    both = [*learning_curves(steps(40)), *learning_curves(steps(40), held_out=True)]
-    held_out = both[len(CURVES) :]
-    assert [chart.title for chart in held_out] == [f"Held-out pairs: {curve.title}" for curve in CURVES]
-    ids = [found for chart in both for found in re.findall(r'\bid="([^"]+)"', chart.svg)]
-    assert len(ids) == len(set(ids))
-    assert all("each validation" in chart.note and "running mean" not in chart.note for chart in held_out)
-    assert learning_curves([], held_out=True) == []
+def test_validations_stand_beside_the_steps() -> None:
+    """In the same chart, with rows of their own in its table; alone they are a curve too."""
+    plain, both = learning_curves(steps(40)), learning_curves(steps(40), validations=steps(4))
+    assert [chart.title for chart in both] == [chart.title for chart in plain]
+    loss, own = both[0], plain[0]
+    assert [row[0] for row in loss.rows] == ["loss", "loss, held-out"]
+    assert "circles: held-out pairs" in loss.note
+    assert "held-out" not in own.note
+    assert loss.svg != own.svg
+    alone = learning_curves([], validations=steps(4))
+    assert alone[0].rows[0][0] == "loss, held-out"
+    assert "Over 4 validations" in alone[0].svg
+    assert learning_curves([]) == []
+
+
+def test_ktos_rewards_are_drawn_by_its_own_labels() -> None:
+    rows = [{"step": step, "rewards/desirable": 0.1, "rewards/undesirable": -0.1} for step in (1, 2)]
+    assert [row[0] for row in learning_curves(rows)[0].rows] == ["desirable", "undesirable"]
+
+
+def test_events_are_numbered_above_the_curve() -> None:
+    events = [Event(step, "x") for step in range(1, 13)]
+    root = ElementTree.fromstring(learning_curves(steps(40), events=events)[0].svg)
+    sizes = [element.text for element in root.iter("text") if "8px" in str(element.attrib)]
+    assert sizes == [str(number) for number in range(1, 10)]

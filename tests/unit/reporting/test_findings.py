@@ -71,10 +71,13 @@ def test_a_run_without_findings_says_so(tmp_path: Path) -> None:
     text = Page(render_report(run_with(tmp_path, {"findings": [], "worst_pairs": []}, []))).words
     assert "Nothing to report" in text
     assert "answers on the way" not in text
+    assert "was not watched" not in text
 
 
-def test_a_run_that_was_not_watched_says_nothing(tmp_path: Path) -> None:
-    assert "monitors" not in Page(render_report(run_with(tmp_path, {}, []))).words
+def test_a_run_that_was_not_watched_says_so(tmp_path: Path) -> None:
+    text = Page(render_report(run_with(tmp_path, {}, []))).words
+    assert "This run was not watched" in text
+    assert "Nothing to report" not in text
 
 
 def test_what_someone_edited_is_no_finding() -> None:

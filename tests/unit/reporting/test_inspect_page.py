@@ -15,12 +15,11 @@ from tests.html_page import Page
 from penchant.data.lint import Finding, lint
 from penchant.data.statistics import PairLength, length_figures, pair_length
 from penchant.errors import DiskError
+from penchant.reporting.histogram import BINS, histogram
 from penchant.reporting.inspect_page import (
-    BINS,
     InspectResult,
     ShownPair,
     facts,
-    histogram,
     length_charts,
     render_inspect_page,
     write_inspect_page,
@@ -134,7 +133,7 @@ def test_how_many_pairs_of_how_many_are_shown_is_stated_and_true() -> None:
     page = page_of(result([pair(number) for number in range(1, 8)], first=3))
     assert "This page shows the first 3 of 7 pairs" in page.words
     assert "The first 3 of 7 pairs" in page.words
-    assert page.tags.count("details") == 3
+    assert page.attributes.count(("class", "pair")) == 3
     assert [value for name, value in page.attributes if name == "data-pair"] == ["pair-1", "pair-2", "pair-3"]
     assert {f"pair-{number}" for number in (1, 2, 3)} <= {value for name, value in page.attributes if name == "id"}
     assert "question 3" in page.text

@@ -117,7 +117,10 @@ def test_no_name_becomes_markup(sweep: dict[str, Any], hostile: str) -> None:
     assert "\u202e" not in text
     assert "\x1b" not in text
     policy = next(value for name, value in page.attributes if name == "content" and "default-src" in (value or ""))
-    assert re.fullmatch(r"default-src 'none'; style-src 'sha256-[A-Za-z0-9+/]{43}='", policy or "")
+    assert re.fullmatch(
+        r"default-src 'none'; style-src 'sha256-[A-Za-z0-9+/]{43}='; base-uri 'none'; form-action 'none'",
+        policy or "",
+    )
 
 
 def point(name: str, accuracy: float, kl: float, *, first: bool, wins: bool) -> FrontierPoint:
