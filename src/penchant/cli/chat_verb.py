@@ -51,4 +51,4 @@ def chat(
         session = ChatSession(speakers, sampling=sampling, max_new_tokens=max_new_tokens, system=system)
         talk(session, as_json=as_json)
 
-    run_verb(work, debug)
+    run_verb(work, debug, as_json)

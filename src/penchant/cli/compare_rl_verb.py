@@ -114,6 +114,7 @@ def compare_rl(
             as_json=as_json,
         ),
         debug,
+        as_json,
     )
 
 
@@ -165,6 +166,7 @@ def _compare_rl(
     say_next(
         f"Figures  {out / 'compare.json'}, with every learning rate that was tried",
         f"Next     penchant chat {out / found['rows'][-1]['name'] / found['rows'][-1]['model']}",
+        quiet=quiet,
     )
 
 

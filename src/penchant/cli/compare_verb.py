@@ -27,7 +27,7 @@ def compare(
     debug: Debug = False,
 ) -> None:
     """Compare finished runs pair by pair: settings, figures with paired tests, best and worst cases."""
-    run_verb(lambda: _compare(runs, data, limit, cases, quiet=quiet, as_json=as_json), debug)
+    run_verb(lambda: _compare(runs, data, limit, cases, quiet=quiet, as_json=as_json), debug, as_json)
 
 
 def _compare(
@@ -51,4 +51,4 @@ def _compare(
     from penchant.cli.compare_view import show_comparison
 
     show_comparison(found, Console(soft_wrap=False))
-    say_next(f"Next     penchant explain {runs[-1]}")
+    say_next(f"Next     penchant explain {runs[-1]}", quiet=quiet)

@@ -8,7 +8,7 @@ import sys
 import time
 import unicodedata
 from collections.abc import Iterator
-from typing import IO, Any, TextIO, cast
+from typing import IO, Any, cast
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -29,7 +29,7 @@ def make_reporter(*, quiet: bool) -> Reporter:
     return TerminalReporter() if steered else PlainReporter()
 
 
-def write_what_can_be_written(*streams: TextIO | Any) -> None:
+def write_what_can_be_written(*streams: Any) -> None:
     """Let streams that are not UTF-8 write what they have no character for as an escape, instead of failing."""
     for stream in streams:
         encoding = (getattr(stream, "encoding", None) or "utf-8").lower().replace("-", "").replace("_", "")

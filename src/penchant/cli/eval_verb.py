@@ -117,7 +117,7 @@ def evaluate(
             as_json=as_json,
         )
 
-    run_verb(work, debug)
+    run_verb(work, debug, as_json)
 
 
 def _evaluate(
@@ -168,7 +168,7 @@ def _evaluate(
     console.print()
     show_comparison(comparison, console, details=details)
     if target is None:
-        say_next("Next     the same with --out FOLDER keeps the figures")
+        say_next("Next     the same with --out FOLDER keeps the figures", quiet=quiet)
         return
     say_next(
         f"Page     {target / 'eval' / 'comparison.html'}",
@@ -177,4 +177,5 @@ def _evaluate(
         f"Next     penchant report {target}"
         if (target / "metrics.jsonl").is_file()
         else "Next     the same with --details shows every line",
+        quiet=quiet,
     )

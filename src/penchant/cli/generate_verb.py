@@ -91,7 +91,7 @@ def generate(
             options = {"system": system, "limit": limit, "resume": resume}
             _answer_file(who, question, prompts, out, wanted, options, quiet=quiet, as_json=as_json)
 
-    run_verb(work, debug)
+    run_verb(work, debug, as_json)
 
 
 class _Who:
@@ -186,7 +186,11 @@ def _answer_file(
     made = figures["answers"] - figures["kept"]
     kept = f" {figures['kept']} were there already." if figures["kept"] else ""
     print(
-        f"{made} answers to {figures['prompts']} prompts, {figures['tokens']} tokens in "
+        f"\n{made} answers to {figures['prompts']} prompts, {figures['tokens']} tokens in "
         f"{figures['seconds']:.0f} s; {figures['unfinished']} were cut off.{kept}"
     )
-    say_next(f"Answers  {path}")
+    say_next(
+        f"Answers  {path}",
+        f"Next     penchant judge JUDGE --answers {path} judges them, where each row has answers of two models",
+        quiet=quiet,
+    )

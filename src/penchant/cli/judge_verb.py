@@ -105,10 +105,10 @@ def judge(
             write_judgement(out, figures, rows)
         return figures
 
-    run_verb(lambda: _show(working(work, quiet=quiet), out, as_json=as_json), debug)
+    run_verb(lambda: _show(working(work, quiet=quiet), out, quiet=quiet, as_json=as_json), debug, as_json)
 
 
-def _show(figures: dict[str, Any], out: Path | None, *, as_json: bool) -> None:
+def _show(figures: dict[str, Any], out: Path | None, *, quiet: bool, as_json: bool) -> None:
     if as_json:
         print(json.dumps(figures))
         return
@@ -116,8 +116,11 @@ def _show(figures: dict[str, Any], out: Path | None, *, as_json: bool) -> None:
 
     print(f"\n{describe_judgement(figures)}")
     if out is None:
-        say_next("Next     the same command with --out FOLDER, which keeps every verdict")
+        say_next("Next     the same command with --out FOLDER, which keeps every verdict", quiet=quiet)
     else:
         say_next(
-            f"Figures  {out / 'judge.json'}", f"Verdicts {out / 'judgements.jsonl'}, with the judge's reasons"
+            f"Figures  {out / 'judge.json'}",
+            f"Verdicts {out / 'judgements.jsonl'}, with the judge's reasons",
+            "Next     the same command with --votes FILE compares the judge with people",
+            quiet=quiet,
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -11,6 +12,7 @@ from penchant.cli import (  # each adds its command
     chat_verb,  # noqa: F401
     compare_rl_verb,  # noqa: F401
     compare_verb,  # noqa: F401
+    doctor_verb,  # noqa: F401
     eval_verb,  # noqa: F401
     explain_verb,  # noqa: F401
     generate_verb,  # noqa: F401
@@ -19,6 +21,7 @@ from penchant.cli import (  # each adds its command
     sweep_verb,  # noqa: F401
 )
 from penchant.cli.app import AllowChange, Debug, Json, Limit, Parallel, Quiet, Sets, app, run_verb
+from penchant.cli.console import write_what_can_be_written
 
 
 @app.command()
@@ -47,6 +50,7 @@ def demo(
             out, fast=fast, controls=controls, seed=seed, resume=resume, quiet=quiet, as_json=as_json
         ),
         debug,
+        as_json,
     )
 
 
@@ -110,6 +114,7 @@ def prepare(
             as_json=as_json,
         ),
         debug,
+        as_json,
     )
 
 
@@ -127,6 +132,7 @@ def inspect(
     strict: Annotated[bool, typer.Option("--strict", help="With --check: warnings count like errors.")] = False,
     sets: Sets = None,
     quiet: Quiet = False,
+    as_json: Json = False,
     debug: Debug = False,
 ) -> None:
     """Look at pairs: text, tokens by mask, what was cut, lengths, and what lint finds."""
@@ -144,8 +150,10 @@ def inspect(
             check=check,
             strict=strict,
             quiet=quiet,
+            as_json=as_json,
         ),
         debug,
+        as_json,
     )
 
 
@@ -180,6 +188,7 @@ def train(
             as_json=as_json,
         ),
         debug,
+        as_json,
     )
 
 
@@ -216,6 +225,7 @@ def sft(
             as_json=as_json,
         ),
         debug,
+        as_json,
     )
 
 
@@ -255,6 +265,7 @@ def align(
             as_json=as_json,
         ),
         debug,
+        as_json,
     )
 
 
@@ -282,6 +293,7 @@ def plan(
     run_verb(
         lambda: commands.plan(recipe, data, out, sft_data, sets or [], limit=limit, quiet=quiet, as_json=as_json),
         debug,
+        as_json,
     )
 
 
@@ -294,31 +306,30 @@ def score(
     sets: Sets = None,
     limit: Limit = None,
     quiet: Quiet = False,
+    as_json: Json = False,
     debug: Debug = False,
 ) -> None:
     """Write the log-probabilities of chosen and rejected responses under a model (fp32 unless set otherwise)."""
     from penchant.cli import commands
 
-    run_verb(lambda: commands.score(model, data, out, sets or [], ids=ids, limit=limit, quiet=quiet), debug)
+    run_verb(
+        lambda: commands.score(model, data, out, sets or [], ids=ids, limit=limit, quiet=quiet, as_json=as_json),
+        debug,
+        as_json,
+    )
 
 
 @app.command()
 def report(
     run: Annotated[Path, typer.Argument(help="A run directory.")],
+    quiet: Quiet = False,
+    as_json: Json = False,
     debug: Debug = False,
 ) -> None:
     """Write a run's report.html anew."""
     from penchant.cli import commands
 
-    run_verb(lambda: commands.report(run), debug)
-
-
-@app.command()
-def doctor(as_json: Json = False, debug: Debug = False) -> None:
-    """Look at versions, devices, disk and settings, and say what needs mending (exit code 1)."""
-    from penchant.cli import commands
-
-    run_verb(lambda: commands.doctor(as_json=as_json), debug)
+    run_verb(lambda: commands.report(run, quiet=quiet, as_json=as_json), debug, as_json)
 
 
 @app.command("verify-resume")
@@ -332,7 +343,7 @@ def verify_resume(
     """Take a run's last steps once more, elsewhere, and demand the same bytes."""
     from penchant.cli import commands
 
-    run_verb(lambda: commands.verify_resume(run, data, quiet=quiet, as_json=as_json), debug)
+    run_verb(lambda: commands.verify_resume(run, data, quiet=quiet, as_json=as_json), debug, as_json)
 
 
 @app.command("make-pairs")
@@ -345,24 +356,32 @@ def make_pairs(
     samples: Annotated[int, typer.Option("--samples", min=2, help="Answers to each question.")] = 8,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Of the sampling.")] = 0,
     quiet: Quiet = False,
+    as_json: Json = False,
     debug: Debug = False,
 ) -> None:
     """Make on-policy pairs for the house style: sample, judge, pair."""
     from penchant.cli import commands
 
-    run_verb(lambda: commands.make_pairs(out, questions, model, samples=samples, seed=seed, quiet=quiet), debug)
+    run_verb(
+        lambda: commands.make_pairs(
+            out, questions, model, samples=samples, seed=seed, quiet=quiet, as_json=as_json
+        ),
+        debug,
+        as_json,
+    )
 
 
 @app.command()
 def recipes(
     name: Annotated[str | None, typer.Argument(help="Print the YAML of this one, to read or to edit.")] = None,
+    quiet: Quiet = False,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
     """List the packaged recipes: what each is, starts from, trains and needs."""
     from penchant.cli import recipe_commands
 
-    run_verb(lambda: recipe_commands.recipes(name, as_json=as_json), debug)
+    run_verb(lambda: recipe_commands.recipes(name, quiet=quiet, as_json=as_json), debug, as_json)
 
 
 @app.command()
@@ -375,24 +394,30 @@ def migrate(
         int | None,
         typer.Option("--gpus", min=1, help="Devices that the file was written for; 1 unless it says so."),
     ] = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
     debug: Debug = False,
 ) -> None:
     """Turn a TRL DPO configuration into a recipe, and list what it cannot express."""
     from penchant.cli import recipe_commands
 
-    run_verb(lambda: recipe_commands.migrate(file, out, gpus), debug)
+    run_verb(lambda: recipe_commands.migrate(file, out, gpus, quiet=quiet, as_json=as_json), debug, as_json)
 
 
 @app.command()
 def losses(
     markdown: Annotated[bool, typer.Option("--markdown", help="The tables of docs/losses.md.")] = False,
+    quiet: Quiet = False,
+    as_json: Json = False,
+    debug: Debug = False,
 ) -> None:
     """List the losses: equation, value at the reference, beta's meaning, options, source."""
     from penchant.cli import commands
 
-    commands.losses(markdown=markdown)
+    run_verb(lambda: commands.losses(markdown=markdown, quiet=quiet, as_json=as_json), debug, as_json)
 
 
 def main() -> None:
     """Entry point of the `penchant` command."""
+    write_what_can_be_written(sys.stdout, sys.stderr)
     app(prog_name="penchant")

@@ -103,6 +103,7 @@ def online(
             as_json=as_json,
         ),
         debug,
+        as_json,
     )
 
 
@@ -166,6 +167,7 @@ def _online(
         f"Report   {out / 'report.html'}",
         f"Model    {last / 'model'} (opens with transformers)",
         f"Next     penchant eval {last} --data YOUR_HELD_OUT_PAIRS.jsonl",
+        quiet=quiet,
     )
 
 

@@ -101,11 +101,10 @@ def _bar_line(what: str, pace: Pace, now: float, values: Mapping[str, Any], widt
     memory = peak_memory(values)
     tails = [[_count(pace), pace.rate(), f"{time} {close}", memory], [_count(pace), pace.rate(), time, memory]]
     tails += [tails[1][:3], [_count(pace), time], [_count(pace)]]
-    for tail in tails:
-        text = _GAP.join(part.strip() for part in tail if part.strip())
-        room = width - cell_len(text) - len(_GAP)
-        if room >= min(cell_len(what), widest):
-            break
+    fits = [_GAP.join(part.strip() for part in tail if part.strip()) for tail in tails]
+    wanted = min(cell_len(what), widest) + len(_GAP)
+    text = next((one for one in fits if cell_len(one) + wanted <= width), fits[-1])
+    room = width - cell_len(text) - len(_GAP)
     name = max(0, min(widest, room))
     room = width - cell_len(text) - len(_GAP) - name
     bar = min(_BAR, room - len(_GAP)) if pace.total else 0

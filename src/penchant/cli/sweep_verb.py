@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from penchant.cli.app import Debug, Json, Limit, Quiet, Sets, app, run_verb
+from penchant.cli.app import Debug, Json, Limit, Quiet, Sets, app, fail_after_result, run_verb
 
 
 @app.command()
@@ -57,6 +57,7 @@ def sweep(
     run_verb(
         lambda: _sweep(recipe, data, out, grid, sets or [], options, resume=resume, quiet=quiet, as_json=as_json),
         debug,
+        as_json,
     )
 
 
@@ -98,7 +99,7 @@ def _sweep(
         if found["winner"]:
             winner = out / found["winner"]["folder"]
             lines += [f"Winner   {winner}", f"Next     penchant eval {winner} --data {out / 'data'}"]
-        say_next(*lines)
+        say_next(*lines, quiet=quiet)
     _fail_for(found, out)
 
 
@@ -116,4 +117,4 @@ def _fail_for(found: dict[str, Any], out: Path) -> None:
     )
     codes = {run["exit_code"] for run in failed}
     error.exit_code = codes.pop() if len(codes) == 1 else error.exit_code
-    raise error
+    fail_after_result(error)
