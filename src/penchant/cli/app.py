@@ -14,6 +14,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
+from penchant.cli import completers
 from penchant.errors import EXIT_BY_SIGNAL, EXIT_DEFECT, PenchantError
 
 app = typer.Typer(
@@ -26,7 +27,10 @@ app = typer.Typer(
 )
 
 Sets = Annotated[
-    list[str] | None, typer.Option("--set", metavar="A.B=C", help="Change one value of the configuration.")
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="A.B=C", help="Change one value of the configuration.", autocompletion=completers.setting
+    ),
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no hints, only the result.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result, or the error, as JSON on standard output.")]
@@ -37,11 +41,17 @@ Parallel = Annotated[
         "--parallel",
         metavar="MODE",
         help="How processes that torchrun started share the model: ddp, fsdp, or fsdp:N (groups of N).",
+        autocompletion=completers.word_of("ddp", "fsdp", "fsdp:"),
     ),
 ]
 AllowChange = Annotated[
     list[str] | None,
-    typer.Option("--allow-change", metavar="A.B", help="With --resume: this harmless key may have changed."),
+    typer.Option(
+        "--allow-change",
+        metavar="A.B",
+        help="With --resume: this harmless key may have changed.",
+        autocompletion=completers.allowed_change,
+    ),
 ]
 Limit = Annotated[int | None, typer.Option("--limit", min=1, help="Only the first rows of the data.")]
 

@@ -8,12 +8,18 @@ from typing import Annotated, Any
 
 import typer
 
+from penchant.cli import completers
 from penchant.cli.app import Debug, Json, Limit, Quiet, app, run_verb
 
 
 @app.command()
 def compare(
-    runs: Annotated[list[Path], typer.Argument(help="Finished runs; the others are compared with the first.")],
+    runs: Annotated[
+        list[Path],
+        typer.Argument(
+            help="Finished runs; the others are compared with the first.", autocompletion=completers.run
+        ),
+    ],
     data: Annotated[
         Path | None,
         typer.Option("--data", help="Held-out pairs to score anew: a file, or a folder with a test split."),

@@ -8,12 +8,13 @@ from typing import Annotated, Any
 
 import typer
 
+from penchant.cli import completers
 from penchant.cli.app import Debug, Json, Quiet, app, run_verb
 
 
 @app.command()
 def explain(
-    run: Annotated[Path, typer.Argument(help="A run directory, finished or not.")],
+    run: Annotated[Path, typer.Argument(help="A run directory, finished or not.", autocompletion=completers.run)],
     question: Annotated[
         str | None,
         typer.Argument(

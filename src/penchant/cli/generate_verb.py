@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from penchant.cli import completers
 from penchant.cli.answer_options import LongestAnswer, MinP, System, Temperature, TopK, TopP
 from penchant.cli.app import Debug, Json, Limit, Quiet, Sets, app, run_verb
 from penchant.cli.console import printable
@@ -27,13 +28,18 @@ if TYPE_CHECKING:
 def generate(
     model: Annotated[
         str | None,
-        typer.Argument(help="Directory, Hub id, GGUF file, run directory, or bundled. None with --endpoint."),
+        typer.Argument(
+            help="Directory, Hub id, GGUF file, run directory, or bundled. None with --endpoint.",
+            autocompletion=completers.model,
+        ),
     ] = None,
     prompt: Annotated[str | None, typer.Argument(help="What to ask; or --prompts.")] = None,
     prompts: Annotated[
         Path | None,
         typer.Option(
-            "--prompts", help="File of prompts to answer: .jsonl, .csv, .parquet, or .txt with one a line."
+            "--prompts",
+            help="File of prompts to answer: .jsonl, .csv, .parquet, or .txt with one a line.",
+            autocompletion=completers.data,
         ),
     ] = None,
     out: Annotated[Path | None, typer.Option("--out", help="Answers to --prompts, one JSON line each.")] = None,

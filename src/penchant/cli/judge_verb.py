@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from penchant.cli import completers
 from penchant.cli.app import Debug, Json, Limit, Quiet, app, run_verb
 from penchant.cli.working import say_next, working
 from penchant.workflow.reporter import Reporter
@@ -25,11 +26,16 @@ def judge(
             metavar="JUDGE",
             help="house-style, instructions, longer, random, reward:MODEL, implicit, llm:MODEL@URL, "
             "llm-grade:MODEL@URL, or votes:FILE.",
+            autocompletion=completers.judge,
         ),
     ],
     answers: Annotated[
         Path | None,
-        typer.Option("--answers", help="Rows with a prompt and two answers, policy and reference; or a run."),
+        typer.Option(
+            "--answers",
+            help="Rows with a prompt and two answers, policy and reference; or a run.",
+            autocompletion=completers.data,
+        ),
     ] = None,
     pairs: Annotated[
         Path | None,

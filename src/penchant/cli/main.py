@@ -12,6 +12,7 @@ from penchant.cli import (  # each adds its command
     chat_verb,  # noqa: F401
     compare_rl_verb,  # noqa: F401
     compare_verb,  # noqa: F401
+    completers,
     doctor_verb,  # noqa: F401
     eval_verb,  # noqa: F401
     explain_verb,  # noqa: F401
@@ -21,6 +22,7 @@ from penchant.cli import (  # each adds its command
     sweep_verb,  # noqa: F401
 )
 from penchant.cli.app import AllowChange, Debug, Json, Limit, Parallel, Quiet, Sets, app, run_verb
+from penchant.cli.bash_words import complete_as_bash_does
 from penchant.cli.console import write_what_can_be_written
 
 
@@ -61,6 +63,7 @@ def prepare(
         typer.Argument(
             metavar="DATA_SET",
             help="hh_rlhf, full_hh_rlhf, ultrafeedback, ultrafeedback_scored, orca_dpo, local, or mix.",
+            autocompletion=completers.data_set,
         ),
     ],
     out: Annotated[Path, typer.Option("--out", help="Folder to write; it must not exist yet.")],
@@ -89,7 +92,11 @@ def prepare(
     ] = False,
     model: Annotated[
         str | None,
-        typer.Option("--model", help="In whose tokens lengths are told too: directory, Hub id or bundled."),
+        typer.Option(
+            "--model",
+            help="In whose tokens lengths are told too: directory, Hub id or bundled.",
+            autocompletion=completers.model,
+        ),
     ] = None,
     quiet: Quiet = False,
     as_json: Json = False,
@@ -120,12 +127,19 @@ def prepare(
 
 @app.command()
 def inspect(
-    data: Annotated[Path, typer.Argument(help="A prepared folder, or any file of pairs.")],
+    data: Annotated[
+        Path, typer.Argument(help="A prepared folder, or any file of pairs.", autocompletion=completers.data)
+    ],
     row: Annotated[str | None, typer.Option("--row", help="Id or line of the pair to show.")] = None,
     split: Annotated[str | None, typer.Option("--split", help="Only this split.")] = None,
     rows: Annotated[int, typer.Option("--rows", min=1, help="Pairs on the page, at most.")] = 200,
     model: Annotated[
-        str | None, typer.Option("--model", help="Whose tokens to show: directory, Hub id, GGUF file, or bundled.")
+        str | None,
+        typer.Option(
+            "--model",
+            help="Whose tokens to show: directory, Hub id, GGUF file, or bundled.",
+            autocompletion=completers.model,
+        ),
     ] = None,
     html: Annotated[Path | None, typer.Option("--html", help="Also write a page for a browser.")] = None,
     check: Annotated[bool, typer.Option("--check", help="Exit with 3 when lint finds errors.")] = False,
@@ -159,8 +173,15 @@ def inspect(
 
 @app.command()
 def train(
-    recipe: Annotated[str, typer.Argument(help="Name of a packaged recipe, or a YAML file.")],
-    data: Annotated[Path, typer.Option("--data", help="Pairs: a file, or a folder with a train split.")],
+    recipe: Annotated[
+        str, typer.Argument(help="Name of a packaged recipe, or a YAML file.", autocompletion=completers.recipe)
+    ],
+    data: Annotated[
+        Path,
+        typer.Option(
+            "--data", help="Pairs: a file, or a folder with a train split.", autocompletion=completers.data
+        ),
+    ],
     out: Annotated[Path, typer.Option("--out", help="Run directory.")],
     sets: Sets = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint.")] = False,
@@ -194,9 +215,16 @@ def train(
 
 @app.command()
 def sft(
-    recipe: Annotated[str, typer.Argument(help="Name of a packaged recipe, or a YAML file.")],
+    recipe: Annotated[
+        str, typer.Argument(help="Name of a packaged recipe, or a YAML file.", autocompletion=completers.recipe)
+    ],
     data: Annotated[
-        Path, typer.Option("--data", help="A chat data set or pairs: a file, or a folder with a train split.")
+        Path,
+        typer.Option(
+            "--data",
+            help="A chat data set or pairs: a file, or a folder with a train split.",
+            autocompletion=completers.data,
+        ),
     ],
     out: Annotated[Path, typer.Option("--out", help="Run directory.")],
     sets: Sets = None,
@@ -231,12 +259,26 @@ def sft(
 
 @app.command()
 def align(
-    recipe: Annotated[str, typer.Argument(help="Name of a packaged recipe with stages, or a YAML file.")],
-    data: Annotated[Path, typer.Option("--data", help="Pairs: a file, or a folder with a train split.")],
+    recipe: Annotated[
+        str,
+        typer.Argument(
+            help="Name of a packaged recipe with stages, or a YAML file.", autocompletion=completers.recipe
+        ),
+    ],
+    data: Annotated[
+        Path,
+        typer.Option(
+            "--data", help="Pairs: a file, or a folder with a train split.", autocompletion=completers.data
+        ),
+    ],
     out: Annotated[Path, typer.Option("--out", help="Folder of the stages' run directories.")],
     sft_data: Annotated[
         Path | None,
-        typer.Option("--sft-data", help="A chat data set for the sft stages, instead of the chosen responses."),
+        typer.Option(
+            "--sft-data",
+            help="A chat data set for the sft stages, instead of the chosen responses.",
+            autocompletion=completers.data,
+        ),
     ] = None,
     sets: Sets = None,
     resume: Annotated[
@@ -271,9 +313,14 @@ def align(
 
 @app.command()
 def plan(
-    recipe: Annotated[str, typer.Argument(help="Name of a packaged recipe, or a YAML file.")],
+    recipe: Annotated[
+        str, typer.Argument(help="Name of a packaged recipe, or a YAML file.", autocompletion=completers.recipe)
+    ],
     data: Annotated[
-        Path | None, typer.Option("--data", help="Pairs: a file, or a folder with a train split.")
+        Path | None,
+        typer.Option(
+            "--data", help="Pairs: a file, or a folder with a train split.", autocompletion=completers.data
+        ),
     ] = None,
     out: Annotated[
         Path | None, typer.Option("--out", help="What is to be the run directory; the run will grade the plan.")
@@ -299,8 +346,16 @@ def plan(
 
 @app.command()
 def score(
-    model: Annotated[str, typer.Option("--model", help="Directory, Hub id, GGUF file, or bundled.")],
-    data: Annotated[Path, typer.Option("--data", help="Pairs: a file, or a folder with a single one.")],
+    model: Annotated[
+        str,
+        typer.Option("--model", help="Directory, Hub id, GGUF file, or bundled.", autocompletion=completers.model),
+    ],
+    data: Annotated[
+        Path,
+        typer.Option(
+            "--data", help="Pairs: a file, or a folder with a single one.", autocompletion=completers.data
+        ),
+    ],
     out: Annotated[Path, typer.Option("--out", help="Scores, one JSON line a pair.")],
     ids: Annotated[bool, typer.Option("--ids", help="Also write the token ids that were scored.")] = False,
     sets: Sets = None,
@@ -321,7 +376,7 @@ def score(
 
 @app.command()
 def report(
-    run: Annotated[Path, typer.Argument(help="A run directory.")],
+    run: Annotated[Path, typer.Argument(help="A run directory.", autocompletion=completers.run)],
     quiet: Quiet = False,
     as_json: Json = False,
     debug: Debug = False,
@@ -334,8 +389,11 @@ def report(
 
 @app.command("verify-resume")
 def verify_resume(
-    run: Annotated[Path, typer.Argument(help="A run directory with checkpoints.")],
-    data: Annotated[Path | None, typer.Option("--data", help="Its pairs, if they are elsewhere now.")] = None,
+    run: Annotated[Path, typer.Argument(help="A run directory with checkpoints.", autocompletion=completers.run)],
+    data: Annotated[
+        Path | None,
+        typer.Option("--data", help="Its pairs, if they are elsewhere now.", autocompletion=completers.data),
+    ] = None,
     quiet: Quiet = False,
     as_json: Json = False,
     debug: Debug = False,
@@ -350,9 +408,16 @@ def verify_resume(
 def make_pairs(
     out: Annotated[Path, typer.Option("--out", help="Folder for samples.jsonl and pairs.jsonl.")],
     questions: Annotated[
-        str, typer.Option("--questions", help="train, validation, test, or a file with id and question.")
+        str,
+        typer.Option(
+            "--questions",
+            help="train, validation, test, or a file with id and question.",
+            autocompletion=completers.questions,
+        ),
     ] = "train",
-    model: Annotated[str, typer.Option("--model", help="Whose answers.")] = "bundled",
+    model: Annotated[
+        str, typer.Option("--model", help="Whose answers.", autocompletion=completers.model)
+    ] = "bundled",
     samples: Annotated[int, typer.Option("--samples", min=2, help="Answers to each question.")] = 8,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Of the sampling.")] = 0,
     quiet: Quiet = False,
@@ -373,7 +438,12 @@ def make_pairs(
 
 @app.command()
 def recipes(
-    name: Annotated[str | None, typer.Argument(help="Print the YAML of this one, to read or to edit.")] = None,
+    name: Annotated[
+        str | None,
+        typer.Argument(
+            help="Print the YAML of this one, to read or to edit.", autocompletion=completers.packaged_recipe
+        ),
+    ] = None,
     quiet: Quiet = False,
     as_json: Json = False,
     debug: Debug = False,
@@ -386,7 +456,12 @@ def recipes(
 
 @app.command()
 def migrate(
-    file: Annotated[Path, typer.Argument(help="YAML for `trl dpo`, or of the alignment handbook.")],
+    file: Annotated[
+        Path,
+        typer.Argument(
+            help="YAML for `trl dpo`, or of the alignment handbook.", autocompletion=completers.recipe_file
+        ),
+    ],
     out: Annotated[
         Path | None, typer.Option("--out", help="Recipe to write; without it, it goes to standard output.")
     ] = None,
@@ -420,4 +495,4 @@ def losses(
 def main() -> None:
     """Entry point of the `penchant` command."""
     write_what_can_be_written(sys.stdout, sys.stderr)
-    app(prog_name="penchant")
+    complete_as_bash_does(lambda: app(prog_name="penchant"))

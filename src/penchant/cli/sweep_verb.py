@@ -9,18 +9,29 @@ from typing import Annotated, Any
 
 import typer
 
+from penchant.cli import completers
 from penchant.cli.app import Debug, Json, Limit, Quiet, Sets, app, fail_after_result, run_verb
 
 
 @app.command()
 def sweep(
-    recipe: Annotated[str, typer.Argument(help="Name of a packaged recipe, or a YAML file.")],
-    data: Annotated[Path, typer.Option("--data", help="Pairs: a file, or a folder with a train split.")],
+    recipe: Annotated[
+        str, typer.Argument(help="Name of a packaged recipe, or a YAML file.", autocompletion=completers.recipe)
+    ],
+    data: Annotated[
+        Path,
+        typer.Option(
+            "--data", help="Pairs: a file, or a folder with a train split.", autocompletion=completers.data
+        ),
+    ],
     out: Annotated[Path, typer.Option("--out", help="Folder of the sweep; every run gets one in it.")],
     grid: Annotated[
         list[str],
         typer.Option(
-            "--grid", metavar="A.B=C,D", help="Values of one setting; several options: every combination."
+            "--grid",
+            metavar="A.B=C,D",
+            help="Values of one setting; several options: every combination.",
+            autocompletion=completers.setting,
         ),
     ],
     test: Annotated[

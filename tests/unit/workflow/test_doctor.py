@@ -8,6 +8,7 @@ import json
 import tomllib
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from packaging.requirements import Requirement
@@ -188,7 +189,7 @@ def test_little_memory_is_said() -> None:
 def test_a_template_has_to_give_back_what_it_was_given() -> None:
     chat = chat_format(tiny_tokenizer())
     assert template_finding(chat, "chat template").state == "ok"
-    tokenizer = tiny_tokenizer()
+    tokenizer: Any = tiny_tokenizer()
     tokenizer.chat_template = tokenizer.chat_template.replace("message['content']", "'hello'").replace(
         "message.content", "'hello'"
     )

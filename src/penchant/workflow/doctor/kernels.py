@@ -62,15 +62,15 @@ def kernels() -> Iterator[Finding]:
     steps: dict[tuple[str, Precision], MicroStep] = {}
     twins: dict[Precision, MicroStep] = {}
     for precision in precisions(device):
-        twin = micro_step(model, "sdpa", precision, packed=False)
         for name in names:
             try:
-                step = steps[name, precision] = micro_step(model, name, precision)
+                twin = twins.get(precision) or micro_step(model, "sdpa", precision, packed=False)
+                step = micro_step(model, name, precision)
             except Exception as error:  # whatever a kernel raises where it is not supported
-                yield _wrong(
-                    model, name, precision, f"{type(error).__name__}: {' '.join(str(error).split())[:160]}"
-                )
+                said = " ".join(str(error).split())[:160]
+                yield _wrong(model, name, precision, f"{type(error).__name__}: {said}")
             else:
+                twins[precision], steps[name, precision] = twin, step
                 yield kernel_finding(model, name, precision, step, twin)
     if ("sdpa", "bf16") in steps and ("sdpa", "fp32") in steps:
         yield rounding_finding(steps["sdpa", "bf16"], steps["sdpa", "fp32"])
