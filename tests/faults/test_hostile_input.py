@@ -31,6 +31,7 @@ from penchant.errors import PenchantError, UsageError
 from penchant.models.load import load_model
 from penchant.recipes import load_recipe
 from penchant.recipes.stages import load_stages
+from penchant.workflow.doctor import kernels
 from penchant.workflow.train import train_run
 
 ROOT = Path(__file__).parents[2]
@@ -302,6 +303,8 @@ def test_keys_in_the_environment_are_written_nowhere(
     (tmp_path / "r.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
     recipe, run = str(tmp_path / "r.yaml"), str(tmp_path / "run")
     train = ["train", recipe, "--data", str(data), "--out"]
+    monkeypatch.setattr(kernels, "small_model", lambda device: tiny_llama(layers=2))
+    monkeypatch.setattr(kernels, "_VOCABULARY", 259)
     said = [
         invoked(0, *train, run),
         invoked(0, "eval", run, "--data", str(data)),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import sys
@@ -9,10 +10,11 @@ import tempfile
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
+from penchant.cli import completers
 from penchant.errors import EXIT_BY_SIGNAL, EXIT_DEFECT, PenchantError
 
 app = typer.Typer(
@@ -25,10 +27,13 @@ app = typer.Typer(
 )
 
 Sets = Annotated[
-    list[str] | None, typer.Option("--set", metavar="A.B=C", help="Change one value of the configuration.")
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="A.B=C", help="Change one value of the configuration.", autocompletion=completers.setting
+    ),
 ]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, only the result.")]
-Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no hints, only the result.")]
+Json = Annotated[bool, typer.Option("--json", help="Print the result, or the error, as JSON on standard output.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 Parallel = Annotated[
     str,
@@ -36,23 +41,34 @@ Parallel = Annotated[
         "--parallel",
         metavar="MODE",
         help="How processes that torchrun started share the model: ddp, fsdp, or fsdp:N (groups of N).",
+        autocompletion=completers.word_of("ddp", "fsdp", "fsdp:"),
     ),
 ]
 AllowChange = Annotated[
     list[str] | None,
-    typer.Option("--allow-change", metavar="A.B", help="With --resume: this harmless key may have changed."),
+    typer.Option(
+        "--allow-change",
+        metavar="A.B",
+        help="With --resume: this harmless key may have changed.",
+        autocompletion=completers.allowed_change,
+    ),
 ]
 Limit = Annotated[int | None, typer.Option("--limit", min=1, help="Only the first rows of the data.")]
 
 
-def run_verb(work: Callable[[], None], debug: bool) -> None:
-    """Do the work; an explained error becomes its message and exit code, any other says that it is a defect."""
+def run_verb(work: Callable[[], None], debug: bool, as_json: bool = False) -> None:
+    """Do the work; an explained error becomes its message and exit code, any other says that it is a defect.
+
+    With `as_json` standard output gets the error as well, as one object under `error`.
+    """
     try:
         work()
+        sys.stdout.flush()  # here, where a reader that is gone is no error
     except PenchantError as error:
         if debug:
             raise
         print(f"penchant{_which()}: {_printable(error)}", file=sys.stderr)  # it may repeat what stands in a row
+        _say_as_json(as_json, error.exit_code, error.what, error.where, error.fix)
         raise SystemExit(error.exit_code) from None
     except KeyboardInterrupt:  # before, after or outside of what stops at a safe point
         raise SystemExit(EXIT_BY_SIGNAL + signal.SIGINT) from None
@@ -63,7 +79,19 @@ def run_verb(work: Callable[[], None], debug: bool) -> None:
         if debug:
             raise
         print(f"penchant{_which()}: {_described_defect(error)}", file=sys.stderr)
+        _say_as_json(as_json, EXIT_DEFECT, f"{type(error).__name__}: {error}", None, None)
         raise SystemExit(EXIT_DEFECT) from None
+
+
+def fail_after_result(error: PenchantError) -> NoReturn:
+    """End with an error whose result was printed before: it is said on standard error alone."""
+    print(f"penchant: {_printable(error)}", file=sys.stderr)
+    raise SystemExit(error.exit_code)
+
+
+def _say_as_json(wanted: bool, code: int, what: str, where: str | None, fix: str | None) -> None:
+    if wanted:
+        print(json.dumps({"error": {"exit_code": code, "what": what, "where": where, "fix": fix}}))
 
 
 def _described_defect(error: Exception) -> str:

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from penchant.cli import completers
 from penchant.cli.answer_options import LongestAnswer, MinP, System, Temperature, TopK, TopP
 from penchant.cli.app import Debug, Json, Quiet, Sets, app, run_verb
 from penchant.errors import UsageError
@@ -14,10 +15,19 @@ from penchant.errors import UsageError
 
 @app.command()
 def chat(
-    model: Annotated[str, typer.Argument(help="Directory, Hub id, GGUF file, run directory, or bundled.")],
+    model: Annotated[
+        str,
+        typer.Argument(
+            help="Directory, Hub id, GGUF file, run directory, or bundled.", autocompletion=completers.model
+        ),
+    ],
     reference: Annotated[
         str | None,
-        typer.Option("--reference", help="Model to show beside it; of a run, by default its reference."),
+        typer.Option(
+            "--reference",
+            help="Model to show beside it; of a run, by default its reference.",
+            autocompletion=completers.model,
+        ),
     ] = None,
     alone: Annotated[bool, typer.Option("--alone", help="No reference, also with a run.")] = False,
     system: System = None,
@@ -51,4 +61,4 @@ def chat(
         session = ChatSession(speakers, sampling=sampling, max_new_tokens=max_new_tokens, system=system)
         talk(session, as_json=as_json)
 
-    run_verb(work, debug)
+    run_verb(work, debug, as_json)

@@ -11,7 +11,7 @@ from typing import Any
 from penchant.cli.console import make_reporter, printable
 from penchant.cli.working import first_free, say_next, working
 from penchant.config import Config
-from penchant.errors import UsageError
+from penchant.errors import DataError, UsageError
 from penchant.workflow.reporter import Reporter
 from penchant.workflow.stopping import Stopper
 
@@ -57,13 +57,18 @@ def demo(
         f'Next     penchant generate {out} --system "{SYSTEM_PROMPT}" "Why do cats purr?"',
         *([] if controls else [f"         penchant demo --controls --out {out}-controls"]),
         "         penchant train demo --data YOUR_PAIRS.jsonl --out runs/mine",
+        quiet=quiet,
     )
 
 
-def losses(*, markdown: bool) -> None:
+def losses(*, markdown: bool, quiet: bool, as_json: bool) -> None:
     """Run `penchant losses`."""
     from penchant.reporting.losses_page import HEADS, loss_markdown, loss_rows, option_rows
 
+    if as_json:
+        rows = [dict(zip(HEADS, row, strict=True)) for row in loss_rows()]
+        print(json.dumps({"losses": rows, "options": dict(option_rows())}))
+        return
     if markdown:
         print(loss_markdown(), end="")
         return
@@ -74,7 +79,9 @@ def losses(*, markdown: bool) -> None:
     print("\nOptions of objective, who uses them, and their defaults there:")
     for option, users in option_rows():
         print(f"  {option:<22}{users}")
-    say_next("Next  penchant train RECIPE --data PAIRS.jsonl --set objective.loss=NAME --out runs/mine")
+    say_next(
+        "Next     penchant train RECIPE --data PAIRS.jsonl --set objective.loss=NAME --out runs/mine", quiet=quiet
+    )
 
 
 def prepare(
@@ -130,6 +137,7 @@ def prepare(
         f"Data     {out} (README.md says what is in it; ledger.parquet what became of every row)",
         f"Next     penchant inspect {out}",
         f"         penchant train smollm2-hh --data {out} --out runs/mine",
+        quiet=quiet,
     )
 
 
@@ -145,11 +153,11 @@ def inspect(
     check: bool,
     strict: bool,
     quiet: bool,
+    as_json: bool,
 ) -> None:
     """Run `penchant inspect`."""
-    from rich.console import Console
-
-    from penchant.cli.pair_view import show_findings, show_inspection
+    from penchant.cli.app import fail_after_result
+    from penchant.cli.pair_view import plain_inspection, print_inspection
     from penchant.config import build_config
     from penchant.reporting.inspect_page import write_inspect_page
     from penchant.workflow.inspect import check_findings
@@ -173,17 +181,24 @@ def inspect(
     )
     if html is not None:
         write_inspect_page(result, html)  # before anything is printed: `| head` must not cost the page
-    console = Console(soft_wrap=False)
-    if check:
-        show_findings(result.findings, console)
+    if as_json:
+        print(json.dumps({**plain_inspection(result), "page": None if html is None else str(html)}))
     else:
-        show_inspection(result, console)
-    if html is not None:
+        print_inspection(result, findings_only=check)
+    if html is not None and not as_json:
         say_next(f"Page     {html}")
     if check:
-        check_findings(result.findings, data, strict=strict)
+        try:
+            check_findings(result.findings, data, strict=strict)
+        except DataError as error:
+            fail_after_result(error)
+    if as_json:
+        return
+    if check:
+        say_next(f"Next     penchant train RECIPE --data {data} --out runs/mine", quiet=quiet)
     elif html is None:
-        say_next(f"Next     penchant inspect {data} --html pairs.html{'' if model else ' --model bundled'}")
+        page = f"penchant inspect {data} --html pairs.html{'' if model else ' --model bundled'}"
+        say_next(f"Next     {page}", quiet=quiet)
 
 
 def train(
@@ -222,6 +237,7 @@ def train(
         f"Model    {out / 'model'} (opens with transformers)",
         f"Report   {out / 'report.html'}",
         f"Next     penchant eval {out} --data {held_out}",
+        quiet=quiet,
     )
 
 
@@ -265,6 +281,7 @@ def sft(
         f"Model    {out / 'model'} (opens with transformers)",
         f"Report   {out / 'report.html'}",
         f"Next     penchant train smollm2-hh --data PAIRS.jsonl --out {out}-dpo {start}",
+        quiet=quiet,
     )
 
 
@@ -319,6 +336,7 @@ def align(
         f"Model    {last / 'model'} (opens with transformers)",
         *(f"Report   {Path(result['run']) / 'report.html'}" for result in results),
         f"Next     penchant eval {last} --data {held_out}",
+        quiet=quiet,
     )
 
 
@@ -371,11 +389,20 @@ def plan(
     say_next(
         *([f"Plan     {written} (the run will grade it)"] if out else []),
         f"Next     penchant {verb} {recipe} --data {data or 'PAIRS.jsonl'} --out {out or 'runs/mine'}{options}",
+        quiet=quiet,
     )
 
 
 def score(
-    model: str, data: Path, out: Path, sets: Sequence[str], *, ids: bool, limit: int | None, quiet: bool
+    model: str,
+    data: Path,
+    out: Path,
+    sets: Sequence[str],
+    *,
+    ids: bool,
+    limit: int | None,
+    quiet: bool,
+    as_json: bool,
 ) -> None:
     """Run `penchant score`."""
     from penchant.config import build_config
@@ -388,31 +415,15 @@ def score(
         return score_file(config, data, out, ids=ids, limit=limit, reporter=reporter, stopper=stopper)
 
     count = working(work, quiet=quiet, several=True)
-    print(f"\nScored {count} pairs.")
-    say_next(f"Scores   {out}")
-
-
-def doctor(*, as_json: bool) -> None:
-    """Run `penchant doctor`; the exit code is 1 when something needs mending."""
-    from rich.console import Console
-
-    from penchant.cli.doctor_view import fit, plain_findings, show_findings
-    from penchant.cli.quiet_libraries import quiet_libraries
-
-    quiet_libraries()
-    from penchant.workflow.doctor import examine
-
-    findings = examine()
     if as_json:
-        print(json.dumps(plain_findings(findings)))
-    else:
-        show_findings(findings, Console(soft_wrap=False))
-    if not fit(findings):
-        raise SystemExit(1)
-    if not as_json:
-        say_next(
-            "Next     penchant demo", "         penchant plan RECIPE --data PAIRS.jsonl says what a run would need"
-        )
+        print(json.dumps({"pairs": count, "scores": str(out)}))
+        return
+    print(f"\nScored {count} pairs.")
+    say_next(
+        f"Scores   {out} (chosen_logps and rejected_logps: sums over the response, nats)",
+        f"Next     penchant score --model ANOTHER --data {data} --out OTHER.jsonl, to compare with",
+        quiet=quiet,
+    )
 
 
 def verify_resume(run: Path, data: Path | None, *, quiet: bool, as_json: bool) -> None:
@@ -431,10 +442,12 @@ def verify_resume(run: Path, data: Path | None, *, quiet: bool, as_json: bool) -
     print(f"\nSteps {found['first_step']} to {found['last_step']} taken once more: equal, bit for bit.")
     for line in found["compared"]:
         print(f"  {line}")
-    say_next(f"Next     penchant report {run}")
+    say_next(f"Next     penchant report {run}", quiet=quiet)
 
 
-def make_pairs(out: Path, questions: str, model: str, *, samples: int, seed: int, quiet: bool) -> None:
+def make_pairs(
+    out: Path, questions: str, model: str, *, samples: int, seed: int, quiet: bool, as_json: bool
+) -> None:
     """Run `penchant make-pairs`."""
 
     def work(reporter: Reporter, stopper: Stopper) -> tuple[int, int]:
@@ -446,11 +459,15 @@ def make_pairs(out: Path, questions: str, model: str, *, samples: int, seed: int
         return run_make_pairs(model, path, out, samples=samples, seed=seed, reporter=reporter, stopper=stopper)
 
     pairs, asked = working(work, quiet=quiet, several=True)
+    if as_json:
+        print(json.dumps({"pairs": pairs, "questions": asked, "out": str(out)}))
+        return
     print(f"\n{pairs} pairs of {asked} questions.")
     say_next(
         f"Pairs    {out / 'pairs.jsonl'}",
         f"Samples  {out / 'samples.jsonl'} (every answer with its verdict)",
         f"Next     penchant train demo --data {out / 'pairs.jsonl'} --out runs/mine",
+        quiet=quiet,
     )
 
 

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from penchant.cli import completers
 from penchant.cli.answer_options import (
     AnswersPerPrompt,
     CleanSide,
@@ -42,11 +43,18 @@ COLUMNS = (
 
 @app.command("compare-rl")
 def compare_rl(
-    recipe: Annotated[str, typer.Argument(help="Name of a packaged recipe, or a YAML file.")],
+    recipe: Annotated[
+        str, typer.Argument(help="Name of a packaged recipe, or a YAML file.", autocompletion=completers.recipe)
+    ],
     prompts: PromptSource,
     judge: Annotated[
         str,
-        typer.Option("--judge", metavar="RULE", help="What scores answers, and is the reward: house-style, ..."),
+        typer.Option(
+            "--judge",
+            metavar="RULE",
+            help="What scores answers, and is the reward: house-style, ...",
+            autocompletion=completers.judge,
+        ),
     ],
     tokens: Annotated[int, typer.Option("--tokens", min=1, help="Generated tokens of each method.")],
     out: Annotated[Path, typer.Option("--out", help="Folder of the comparison.")],
@@ -114,6 +122,7 @@ def compare_rl(
             as_json=as_json,
         ),
         debug,
+        as_json,
     )
 
 
@@ -165,6 +174,7 @@ def _compare_rl(
     say_next(
         f"Figures  {out / 'compare.json'}, with every learning rate that was tried",
         f"Next     penchant chat {out / found['rows'][-1]['name'] / found['rows'][-1]['model']}",
+        quiet=quiet,
     )
 
 

@@ -8,12 +8,18 @@ from typing import Annotated, Any
 
 import typer
 
+from penchant.cli import completers
 from penchant.cli.app import Debug, Json, Limit, Quiet, app, run_verb
 
 
 @app.command()
 def compare(
-    runs: Annotated[list[Path], typer.Argument(help="Finished runs; the others are compared with the first.")],
+    runs: Annotated[
+        list[Path],
+        typer.Argument(
+            help="Finished runs; the others are compared with the first.", autocompletion=completers.run
+        ),
+    ],
     data: Annotated[
         Path | None,
         typer.Option("--data", help="Held-out pairs to score anew: a file, or a folder with a test split."),
@@ -27,7 +33,7 @@ def compare(
     debug: Debug = False,
 ) -> None:
     """Compare finished runs pair by pair: settings, figures with paired tests, best and worst cases."""
-    run_verb(lambda: _compare(runs, data, limit, cases, quiet=quiet, as_json=as_json), debug)
+    run_verb(lambda: _compare(runs, data, limit, cases, quiet=quiet, as_json=as_json), debug, as_json)
 
 
 def _compare(
@@ -51,4 +57,4 @@ def _compare(
     from penchant.cli.compare_view import show_comparison
 
     show_comparison(found, Console(soft_wrap=False))
-    say_next(f"Next     penchant explain {runs[-1]}")
+    say_next(f"Next     penchant explain {runs[-1]}", quiet=quiet)

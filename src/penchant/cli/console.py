@@ -3,34 +3,38 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 import time
 import unicodedata
 from collections.abc import Iterator
 from typing import IO, Any, cast
 
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
+from rich.console import Console, Group
+from rich.live import Live
 from rich.text import Text
 
+from penchant.cli.pace import Pace
+from penchant.cli.progress_view import log_line, terminal_lines
 from penchant.workflow.reporter import Advance, Reporter
 
 _PLAIN_SECONDS = 10.0
-_FIGURES = (("loss", "loss"), ("rewards/accuracies", "accuracy"), ("rewards/margins", "margin"))
 
 
 def make_reporter(*, quiet: bool) -> Reporter:
     """Return the reporter that fits where standard error goes. Results alone go to standard output."""
     if quiet:
         return Reporter()
-    return TerminalReporter() if sys.stderr.isatty() else PlainReporter()
+    steered = sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
+    return TerminalReporter() if steered else PlainReporter()
+
+
+def write_what_can_be_written(*streams: Any) -> None:
+    """Let streams that are not UTF-8 write what they have no character for as an escape, instead of failing."""
+    for stream in streams:
+        encoding = (getattr(stream, "encoding", None) or "utf-8").lower().replace("-", "").replace("_", "")
+        if not encoding.startswith("utf") and hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def printable(text: str) -> str:
@@ -41,17 +45,6 @@ def printable(text: str) -> str:
         else "\N{REPLACEMENT CHARACTER}"
         for char in text
     )
-
-
-def _figures(values: dict[str, Any]) -> str:
-    parts = [f"{name} {values[key]:.3f}" for key, name in _FIGURES if key in values]
-    return "  ".join(parts)
-
-
-def _how_far(done: int, total: int, seconds: float) -> str:
-    if not total:
-        return f"{done}, {done / max(1e-9, seconds):.0f}/s"
-    return f"{done}/{total}, {seconds / max(1, done) * (total - done):.0f} s left"
 
 
 class _Forgiving:
@@ -76,10 +69,12 @@ class _Forgiving:
 
 
 class TerminalReporter(Reporter):
-    """Bars with rate, time left and the figures that matter."""
+    """A bar with rate, time left and memory, and below it the figures that matter."""
 
     def __init__(self) -> None:
         self._console = Console(file=cast(IO[str], _Forgiving(sys.stderr)))
+        self._parts: list[_Part] = []
+        self._live: Live | None = None
 
     def note(self, text: str) -> None:
         """Print one line, dimmed."""
@@ -91,27 +86,41 @@ class TerminalReporter(Reporter):
 
     @contextlib.contextmanager
     def progress(self, what: str, total: int) -> Iterator[Advance]:
-        """Show a bar while the body runs."""
-        columns = (
-            TextColumn("{task.description:<34}", markup=False),
-            BarColumn(bar_width=24),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[rate]}", markup=False),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[figures]}", markup=False),
+        """Show a bar while the body runs; what runs within it has its own below."""
+        part = _Part(printable(what), total)
+        self._parts.append(part)
+        if self._live is None:
+            self._live = Live(console=self._console, get_renderable=self._shown, refresh_per_second=4)
+            self._live.start()
+        try:
+            yield part.advance
+        finally:
+            self._end(part)
+
+    def _end(self, part: _Part) -> None:
+        part.pace.end(time.monotonic())
+        if len(self._parts) == 1 and self._live is not None:
+            self._live.stop()  # which leaves the last lines where they are
+            self._live = None
+            self._parts.remove(part)
+        else:
+            self._parts.remove(part)
+            self._console.print(self._lines(part))
+
+    def _shown(self) -> Group:
+        return Group(*(self._lines(part) for part in list(self._parts)))
+
+    def _lines(self, part: _Part) -> Group:
+        options = self._console.options
+        lines = terminal_lines(
+            part.what,
+            part.pace,
+            time.monotonic(),
+            part.values,
+            width=options.max_width,
+            ascii_only=options.ascii_only,
         )
-        with Progress(*columns, console=self._console) as bars:
-            task = bars.add_task(what, total=total or None, figures="", rate="")
-            started, done = time.monotonic(), 0
-
-            def advance(count: int, **values: Any) -> None:
-                nonlocal done
-                done += count
-                rate = f"{done / max(1e-9, time.monotonic() - started):.1f}/s"
-                bars.update(task, advance=count, figures=_figures(values), rate=rate)
-
-            yield advance
+        return Group(*lines)
 
 
 class PlainReporter(Reporter):
@@ -124,16 +133,35 @@ class PlainReporter(Reporter):
 
     @contextlib.contextmanager
     def progress(self, what: str, total: int) -> Iterator[Advance]:
-        """Print how far the body is, now and then and at its end."""
-        started = said = time.monotonic()
-        done = 0
+        """Print how far the body is, now and then, and at its end, whichever way it ends."""
+        part = _Part(what, total)
+        said = time.monotonic()
 
         def advance(count: int, **values: Any) -> None:
-            nonlocal done, said
-            done += count
+            nonlocal said
+            part.advance(count, **values)
             now = time.monotonic()
-            if now - said >= _PLAIN_SECONDS or done == total:
+            if now - said >= _PLAIN_SECONDS and part.pace.done != total:
                 said = now
-                self.note(f"{what}: {_how_far(done, total, now - started)}  {_figures(values)}".rstrip())
+                self.note(log_line(what, part.pace, now, part.values))
 
-        yield advance
+        try:
+            yield advance
+        finally:
+            if part.pace.done:
+                now = time.monotonic()
+                part.pace.end(now)
+                self.note(log_line(what, part.pace, now, part.values))
+
+
+class _Part:
+    """A long part that is followed: how far it is, and its last figures."""
+
+    def __init__(self, what: str, total: int) -> None:
+        self.what = what
+        self.pace = Pace(total, time.monotonic())
+        self.values: dict[str, Any] = {}
+
+    def advance(self, count: int, *, before: bool = False, **values: Any) -> None:
+        self.pace.add(count, time.monotonic(), values, before=before)
+        self.values = values or self.values

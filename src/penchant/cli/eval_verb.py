@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from penchant.cli import completers
 from penchant.cli.app import Debug, Json, Limit, Quiet, Sets, app, run_verb
 from penchant.errors import UsageError
 
@@ -19,17 +20,34 @@ if TYPE_CHECKING:
 @app.command("eval")
 def evaluate(
     models: Annotated[
-        list[str], typer.Argument(metavar="MODEL_OR_RUN...", help="Run directories, or models with --reference.")
+        list[str],
+        typer.Argument(
+            metavar="MODEL_OR_RUN...",
+            help="Run directories, or models with --reference.",
+            autocompletion=completers.model,
+        ),
     ],
     data: Annotated[
-        Path | None, typer.Option("--data", help="Held-out pairs: a file, or a folder with a test split.")
+        Path | None,
+        typer.Option(
+            "--data", help="Held-out pairs: a file, or a folder with a test split.", autocompletion=completers.data
+        ),
     ] = None,
     reference: Annotated[
         str | None,
-        typer.Option("--reference", help="What to compare with; of runs what the first one started from."),
+        typer.Option(
+            "--reference",
+            help="What to compare with; of runs what the first one started from.",
+            autocompletion=completers.model,
+        ),
     ] = None,
     prompts: Annotated[
-        Path | None, typer.Option("--prompts", help="Free prompts, MT-Bench included: quality of the answers.")
+        Path | None,
+        typer.Option(
+            "--prompts",
+            help="Free prompts, MT-Bench included: quality of the answers.",
+            autocompletion=completers.data,
+        ),
     ] = None,
     harmful: Annotated[
         Path | None, typer.Option("--harmful", help="Prompts that should be refused, such as AdvBench.")
@@ -50,7 +68,9 @@ def evaluate(
     judge: Annotated[
         str | None,
         typer.Option(
-            "--judge", help="Who compares answers to --prompts: longer, reward:MODEL, llm:MODEL@URL, ... (docs)."
+            "--judge",
+            help="Who compares answers to --prompts: longer, reward:MODEL, llm:MODEL@URL, ... (docs).",
+            autocompletion=completers.judge,
         ),
     ] = None,
     house_style: Annotated[
@@ -65,7 +85,11 @@ def evaluate(
     ] = None,
     suite: Annotated[
         list[str] | None,
-        typer.Option("--suite", help="Only this one; again for more. all: what there is data for."),
+        typer.Option(
+            "--suite",
+            help="Only this one; again for more. all: what there is data for.",
+            autocompletion=completers.suite,
+        ),
     ] = None,
     max_new_tokens: Annotated[
         int | None, typer.Option("--max-new-tokens", min=1, help="Longest generated answer, tokens.")
@@ -117,7 +141,7 @@ def evaluate(
             as_json=as_json,
         )
 
-    run_verb(work, debug)
+    run_verb(work, debug, as_json)
 
 
 def _evaluate(
@@ -168,7 +192,7 @@ def _evaluate(
     console.print()
     show_comparison(comparison, console, details=details)
     if target is None:
-        say_next("Next     the same with --out FOLDER keeps the figures")
+        say_next("Next     the same with --out FOLDER keeps the figures", quiet=quiet)
         return
     say_next(
         f"Page     {target / 'eval' / 'comparison.html'}",
@@ -177,4 +201,5 @@ def _evaluate(
         f"Next     penchant report {target}"
         if (target / "metrics.jsonl").is_file()
         else "Next     the same with --details shows every line",
+        quiet=quiet,
     )

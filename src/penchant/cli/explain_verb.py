@@ -8,12 +8,13 @@ from typing import Annotated, Any
 
 import typer
 
+from penchant.cli import completers
 from penchant.cli.app import Debug, Json, Quiet, app, run_verb
 
 
 @app.command()
 def explain(
-    run: Annotated[Path, typer.Argument(help="A run directory, finished or not.")],
+    run: Annotated[Path, typer.Argument(help="A run directory, finished or not.", autocompletion=completers.run)],
     question: Annotated[
         str | None,
         typer.Argument(
@@ -29,7 +30,7 @@ def explain(
     debug: Debug = False,
 ) -> None:
     """Say what went wrong in a run, if anything: with its evidence, the pairs and tokens, and what to try next."""
-    run_verb(lambda: _explain(run, question, tokens=tokens, quiet=quiet, as_json=as_json), debug)
+    run_verb(lambda: _explain(run, question, tokens=tokens, quiet=quiet, as_json=as_json), debug, as_json)
 
 
 def _explain(run: Path, question: str | None, *, tokens: bool, quiet: bool, as_json: bool) -> None:
@@ -51,4 +52,4 @@ def _explain(run: Path, question: str | None, *, tokens: bool, quiet: bool, as_j
     from penchant.cli.explain_view import next_command, show_explanations
 
     show_explanations(found, Console(soft_wrap=False), whole=question is not None)
-    say_next(f"Next     {next_command(found, run)}")
+    say_next(f"Next     {next_command(found, run)}", quiet=quiet)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from penchant.cli import completers
 from penchant.cli.answer_options import LongestAnswer, MinP, System, Temperature, TopK, TopP
 from penchant.cli.app import Debug, Json, Limit, Quiet, Sets, app, run_verb
 from penchant.cli.console import printable
@@ -27,13 +28,18 @@ if TYPE_CHECKING:
 def generate(
     model: Annotated[
         str | None,
-        typer.Argument(help="Directory, Hub id, GGUF file, run directory, or bundled. None with --endpoint."),
+        typer.Argument(
+            help="Directory, Hub id, GGUF file, run directory, or bundled. None with --endpoint.",
+            autocompletion=completers.model,
+        ),
     ] = None,
     prompt: Annotated[str | None, typer.Argument(help="What to ask; or --prompts.")] = None,
     prompts: Annotated[
         Path | None,
         typer.Option(
-            "--prompts", help="File of prompts to answer: .jsonl, .csv, .parquet, or .txt with one a line."
+            "--prompts",
+            help="File of prompts to answer: .jsonl, .csv, .parquet, or .txt with one a line.",
+            autocompletion=completers.data,
         ),
     ] = None,
     out: Annotated[Path | None, typer.Option("--out", help="Answers to --prompts, one JSON line each.")] = None,
@@ -91,7 +97,7 @@ def generate(
             options = {"system": system, "limit": limit, "resume": resume}
             _answer_file(who, question, prompts, out, wanted, options, quiet=quiet, as_json=as_json)
 
-    run_verb(work, debug)
+    run_verb(work, debug, as_json)
 
 
 class _Who:
@@ -186,7 +192,11 @@ def _answer_file(
     made = figures["answers"] - figures["kept"]
     kept = f" {figures['kept']} were there already." if figures["kept"] else ""
     print(
-        f"{made} answers to {figures['prompts']} prompts, {figures['tokens']} tokens in "
+        f"\n{made} answers to {figures['prompts']} prompts, {figures['tokens']} tokens in "
         f"{figures['seconds']:.0f} s; {figures['unfinished']} were cut off.{kept}"
     )
-    say_next(f"Answers  {path}")
+    say_next(
+        f"Answers  {path}",
+        f"Next     penchant judge JUDGE --answers {path} judges them, where each row has answers of two models",
+        quiet=quiet,
+    )

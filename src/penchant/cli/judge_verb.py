@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from penchant.cli import completers
 from penchant.cli.app import Debug, Json, Limit, Quiet, app, run_verb
 from penchant.cli.working import say_next, working
 from penchant.workflow.reporter import Reporter
@@ -25,11 +26,16 @@ def judge(
             metavar="JUDGE",
             help="house-style, instructions, longer, random, reward:MODEL, implicit, llm:MODEL@URL, "
             "llm-grade:MODEL@URL, or votes:FILE.",
+            autocompletion=completers.judge,
         ),
     ],
     answers: Annotated[
         Path | None,
-        typer.Option("--answers", help="Rows with a prompt and two answers, policy and reference; or a run."),
+        typer.Option(
+            "--answers",
+            help="Rows with a prompt and two answers, policy and reference; or a run.",
+            autocompletion=completers.data,
+        ),
     ] = None,
     pairs: Annotated[
         Path | None,
@@ -105,10 +111,10 @@ def judge(
             write_judgement(out, figures, rows)
         return figures
 
-    run_verb(lambda: _show(working(work, quiet=quiet), out, as_json=as_json), debug)
+    run_verb(lambda: _show(working(work, quiet=quiet), out, quiet=quiet, as_json=as_json), debug, as_json)
 
 
-def _show(figures: dict[str, Any], out: Path | None, *, as_json: bool) -> None:
+def _show(figures: dict[str, Any], out: Path | None, *, quiet: bool, as_json: bool) -> None:
     if as_json:
         print(json.dumps(figures))
         return
@@ -116,8 +122,11 @@ def _show(figures: dict[str, Any], out: Path | None, *, as_json: bool) -> None:
 
     print(f"\n{describe_judgement(figures)}")
     if out is None:
-        say_next("Next     the same command with --out FOLDER, which keeps every verdict")
+        say_next("Next     the same command with --out FOLDER, which keeps every verdict", quiet=quiet)
     else:
         say_next(
-            f"Figures  {out / 'judge.json'}", f"Verdicts {out / 'judgements.jsonl'}, with the judge's reasons"
+            f"Figures  {out / 'judge.json'}",
+            f"Verdicts {out / 'judgements.jsonl'}, with the judge's reasons",
+            "Next     the same command with --votes FILE compares the judge with people",
+            quiet=quiet,
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -12,6 +13,8 @@ from penchant.cli import (  # each adds its command
     chat_verb,  # noqa: F401
     compare_rl_verb,  # noqa: F401
     compare_verb,  # noqa: F401
+    completers,
+    doctor_verb,  # noqa: F401
     eval_verb,  # noqa: F401
     explain_verb,  # noqa: F401
     generate_verb,  # noqa: F401
@@ -22,6 +25,8 @@ from penchant.cli import (  # each adds its command
     ui_verb,  # noqa: F401
 )
 from penchant.cli.app import AllowChange, Debug, Json, Limit, Parallel, Quiet, Sets, app, run_verb
+from penchant.cli.bash_words import complete_as_bash_does
+from penchant.cli.console import write_what_can_be_written
 
 
 @app.command()
@@ -50,6 +55,7 @@ def demo(
             out, fast=fast, controls=controls, seed=seed, resume=resume, quiet=quiet, as_json=as_json
         ),
         debug,
+        as_json,
     )
 
 
@@ -60,6 +66,7 @@ def prepare(
         typer.Argument(
             metavar="DATA_SET",
             help="hh_rlhf, full_hh_rlhf, ultrafeedback, ultrafeedback_scored, orca_dpo, local, or mix.",
+            autocompletion=completers.data_set,
         ),
     ],
     out: Annotated[Path, typer.Option("--out", help="Folder to write; it must not exist yet.")],
@@ -91,7 +98,11 @@ def prepare(
     ] = False,
     model: Annotated[
         str | None,
-        typer.Option("--model", help="In whose tokens lengths are told too: directory, Hub id or bundled."),
+        typer.Option(
+            "--model",
+            help="In whose tokens lengths are told too: directory, Hub id or bundled.",
+            autocompletion=completers.model,
+        ),
     ] = None,
     quiet: Quiet = False,
     as_json: Json = False,
@@ -116,23 +127,32 @@ def prepare(
             as_json=as_json,
         ),
         debug,
+        as_json,
     )
 
 
 @app.command()
 def inspect(
-    data: Annotated[Path, typer.Argument(help="A prepared folder, or any file of pairs.")],
+    data: Annotated[
+        Path, typer.Argument(help="A prepared folder, or any file of pairs.", autocompletion=completers.data)
+    ],
     row: Annotated[str | None, typer.Option("--row", help="Id or line of the pair to show.")] = None,
     split: Annotated[str | None, typer.Option("--split", help="Only this split.")] = None,
     rows: Annotated[int, typer.Option("--rows", min=1, help="Pairs on the page, at most.")] = 200,
     model: Annotated[
-        str | None, typer.Option("--model", help="Whose tokens to show: directory, Hub id, GGUF file, or bundled.")
+        str | None,
+        typer.Option(
+            "--model",
+            help="Whose tokens to show: directory, Hub id, GGUF file, or bundled.",
+            autocompletion=completers.model,
+        ),
     ] = None,
     html: Annotated[Path | None, typer.Option("--html", help="Also write a page for a browser.")] = None,
     check: Annotated[bool, typer.Option("--check", help="Exit with 3 when lint finds errors.")] = False,
     strict: Annotated[bool, typer.Option("--strict", help="With --check: warnings count like errors.")] = False,
     sets: Sets = None,
     quiet: Quiet = False,
+    as_json: Json = False,
     debug: Debug = False,
 ) -> None:
     """Look at pairs: text, tokens by mask, what was cut, lengths, and what lint finds."""
@@ -150,15 +170,24 @@ def inspect(
             check=check,
             strict=strict,
             quiet=quiet,
+            as_json=as_json,
         ),
         debug,
+        as_json,
     )
 
 
 @app.command()
 def train(
-    recipe: Annotated[str, typer.Argument(help="Name of a packaged recipe, or a YAML file.")],
-    data: Annotated[Path, typer.Option("--data", help="Pairs: a file, or a folder with a train split.")],
+    recipe: Annotated[
+        str, typer.Argument(help="Name of a packaged recipe, or a YAML file.", autocompletion=completers.recipe)
+    ],
+    data: Annotated[
+        Path,
+        typer.Option(
+            "--data", help="Pairs: a file, or a folder with a train split.", autocompletion=completers.data
+        ),
+    ],
     out: Annotated[Path, typer.Option("--out", help="Run directory.")],
     sets: Sets = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint.")] = False,
@@ -186,14 +215,22 @@ def train(
             as_json=as_json,
         ),
         debug,
+        as_json,
     )
 
 
 @app.command()
 def sft(
-    recipe: Annotated[str, typer.Argument(help="Name of a packaged recipe, or a YAML file.")],
+    recipe: Annotated[
+        str, typer.Argument(help="Name of a packaged recipe, or a YAML file.", autocompletion=completers.recipe)
+    ],
     data: Annotated[
-        Path, typer.Option("--data", help="A chat data set or pairs: a file, or a folder with a train split.")
+        Path,
+        typer.Option(
+            "--data",
+            help="A chat data set or pairs: a file, or a folder with a train split.",
+            autocompletion=completers.data,
+        ),
     ],
     out: Annotated[Path, typer.Option("--out", help="Run directory.")],
     sets: Sets = None,
@@ -222,17 +259,32 @@ def sft(
             as_json=as_json,
         ),
         debug,
+        as_json,
     )
 
 
 @app.command()
 def align(
-    recipe: Annotated[str, typer.Argument(help="Name of a packaged recipe with stages, or a YAML file.")],
-    data: Annotated[Path, typer.Option("--data", help="Pairs: a file, or a folder with a train split.")],
+    recipe: Annotated[
+        str,
+        typer.Argument(
+            help="Name of a packaged recipe with stages, or a YAML file.", autocompletion=completers.recipe
+        ),
+    ],
+    data: Annotated[
+        Path,
+        typer.Option(
+            "--data", help="Pairs: a file, or a folder with a train split.", autocompletion=completers.data
+        ),
+    ],
     out: Annotated[Path, typer.Option("--out", help="Folder of the stages' run directories.")],
     sft_data: Annotated[
         Path | None,
-        typer.Option("--sft-data", help="A chat data set for the sft stages, instead of the chosen responses."),
+        typer.Option(
+            "--sft-data",
+            help="A chat data set for the sft stages, instead of the chosen responses.",
+            autocompletion=completers.data,
+        ),
     ] = None,
     sets: Sets = None,
     resume: Annotated[
@@ -261,14 +313,20 @@ def align(
             as_json=as_json,
         ),
         debug,
+        as_json,
     )
 
 
 @app.command()
 def plan(
-    recipe: Annotated[str, typer.Argument(help="Name of a packaged recipe, or a YAML file.")],
+    recipe: Annotated[
+        str, typer.Argument(help="Name of a packaged recipe, or a YAML file.", autocompletion=completers.recipe)
+    ],
     data: Annotated[
-        Path | None, typer.Option("--data", help="Pairs: a file, or a folder with a train split.")
+        Path | None,
+        typer.Option(
+            "--data", help="Pairs: a file, or a folder with a train split.", autocompletion=completers.data
+        ),
     ] = None,
     out: Annotated[
         Path | None, typer.Option("--out", help="What is to be the run directory; the run will grade the plan.")
@@ -288,38 +346,47 @@ def plan(
     run_verb(
         lambda: commands.plan(recipe, data, out, sft_data, sets or [], limit=limit, quiet=quiet, as_json=as_json),
         debug,
+        as_json,
     )
 
 
 @app.command()
 def score(
-    model: Annotated[str, typer.Option("--model", help="Directory, Hub id, GGUF file, or bundled.")],
-    data: Annotated[Path, typer.Option("--data", help="Pairs: a file, or a folder with a single one.")],
+    model: Annotated[
+        str,
+        typer.Option("--model", help="Directory, Hub id, GGUF file, or bundled.", autocompletion=completers.model),
+    ],
+    data: Annotated[
+        Path,
+        typer.Option(
+            "--data", help="Pairs: a file, or a folder with a single one.", autocompletion=completers.data
+        ),
+    ],
     out: Annotated[Path, typer.Option("--out", help="Scores, one JSON line a pair.")],
     ids: Annotated[bool, typer.Option("--ids", help="Also write the token ids that were scored.")] = False,
     sets: Sets = None,
     limit: Limit = None,
     quiet: Quiet = False,
+    as_json: Json = False,
     debug: Debug = False,
 ) -> None:
     """Write the log-probabilities of chosen and rejected responses under a model (fp32 unless set otherwise)."""
     from penchant.cli import commands
 
-    run_verb(lambda: commands.score(model, data, out, sets or [], ids=ids, limit=limit, quiet=quiet), debug)
-
-
-@app.command()
-def doctor(as_json: Json = False, debug: Debug = False) -> None:
-    """Look at versions, devices, disk and settings, and say what needs mending (exit code 1)."""
-    from penchant.cli import commands
-
-    run_verb(lambda: commands.doctor(as_json=as_json), debug)
+    run_verb(
+        lambda: commands.score(model, data, out, sets or [], ids=ids, limit=limit, quiet=quiet, as_json=as_json),
+        debug,
+        as_json,
+    )
 
 
 @app.command("verify-resume")
 def verify_resume(
-    run: Annotated[Path, typer.Argument(help="A run directory with checkpoints.")],
-    data: Annotated[Path | None, typer.Option("--data", help="Its pairs, if they are elsewhere now.")] = None,
+    run: Annotated[Path, typer.Argument(help="A run directory with checkpoints.", autocompletion=completers.run)],
+    data: Annotated[
+        Path | None,
+        typer.Option("--data", help="Its pairs, if they are elsewhere now.", autocompletion=completers.data),
+    ] = None,
     quiet: Quiet = False,
     as_json: Json = False,
     debug: Debug = False,
@@ -327,42 +394,67 @@ def verify_resume(
     """Take a run's last steps once more, elsewhere, and demand the same bytes."""
     from penchant.cli import commands
 
-    run_verb(lambda: commands.verify_resume(run, data, quiet=quiet, as_json=as_json), debug)
+    run_verb(lambda: commands.verify_resume(run, data, quiet=quiet, as_json=as_json), debug, as_json)
 
 
 @app.command("make-pairs")
 def make_pairs(
     out: Annotated[Path, typer.Option("--out", help="Folder for samples.jsonl and pairs.jsonl.")],
     questions: Annotated[
-        str, typer.Option("--questions", help="train, validation, test, or a file with id and question.")
+        str,
+        typer.Option(
+            "--questions",
+            help="train, validation, test, or a file with id and question.",
+            autocompletion=completers.questions,
+        ),
     ] = "train",
-    model: Annotated[str, typer.Option("--model", help="Whose answers.")] = "bundled",
+    model: Annotated[
+        str, typer.Option("--model", help="Whose answers.", autocompletion=completers.model)
+    ] = "bundled",
     samples: Annotated[int, typer.Option("--samples", min=2, help="Answers to each question.")] = 8,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Of the sampling.")] = 0,
     quiet: Quiet = False,
+    as_json: Json = False,
     debug: Debug = False,
 ) -> None:
     """Make on-policy pairs for the house style: sample, judge, pair."""
     from penchant.cli import commands
 
-    run_verb(lambda: commands.make_pairs(out, questions, model, samples=samples, seed=seed, quiet=quiet), debug)
+    run_verb(
+        lambda: commands.make_pairs(
+            out, questions, model, samples=samples, seed=seed, quiet=quiet, as_json=as_json
+        ),
+        debug,
+        as_json,
+    )
 
 
 @app.command()
 def recipes(
-    name: Annotated[str | None, typer.Argument(help="Print the YAML of this one, to read or to edit.")] = None,
+    name: Annotated[
+        str | None,
+        typer.Argument(
+            help="Print the YAML of this one, to read or to edit.", autocompletion=completers.packaged_recipe
+        ),
+    ] = None,
+    quiet: Quiet = False,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
     """List the packaged recipes: what each is, starts from, trains and needs."""
     from penchant.cli import recipe_commands
 
-    run_verb(lambda: recipe_commands.recipes(name, as_json=as_json), debug)
+    run_verb(lambda: recipe_commands.recipes(name, quiet=quiet, as_json=as_json), debug, as_json)
 
 
 @app.command()
 def migrate(
-    file: Annotated[Path, typer.Argument(help="YAML for `trl dpo`, or of the alignment handbook.")],
+    file: Annotated[
+        Path,
+        typer.Argument(
+            help="YAML for `trl dpo`, or of the alignment handbook.", autocompletion=completers.recipe_file
+        ),
+    ],
     out: Annotated[
         Path | None, typer.Option("--out", help="Recipe to write; without it, it goes to standard output.")
     ] = None,
@@ -370,24 +462,30 @@ def migrate(
         int | None,
         typer.Option("--gpus", min=1, help="Devices that the file was written for; 1 unless it says so."),
     ] = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
     debug: Debug = False,
 ) -> None:
     """Turn a TRL DPO configuration into a recipe, and list what it cannot express."""
     from penchant.cli import recipe_commands
 
-    run_verb(lambda: recipe_commands.migrate(file, out, gpus), debug)
+    run_verb(lambda: recipe_commands.migrate(file, out, gpus, quiet=quiet, as_json=as_json), debug, as_json)
 
 
 @app.command()
 def losses(
     markdown: Annotated[bool, typer.Option("--markdown", help="The tables of docs/losses.md.")] = False,
+    quiet: Quiet = False,
+    as_json: Json = False,
+    debug: Debug = False,
 ) -> None:
     """List the losses: equation, value at the reference, beta's meaning, options, source."""
     from penchant.cli import commands
 
-    commands.losses(markdown=markdown)
+    run_verb(lambda: commands.losses(markdown=markdown, quiet=quiet, as_json=as_json), debug, as_json)
 
 
 def main() -> None:
     """Entry point of the `penchant` command."""
-    app(prog_name="penchant")
+    write_what_can_be_written(sys.stdout, sys.stderr)
+    complete_as_bash_does(lambda: app(prog_name="penchant"))

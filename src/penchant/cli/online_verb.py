@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from penchant.cli import completers
 from penchant.cli.answer_options import (
     AnswersPerPrompt,
     CleanSide,
@@ -29,9 +30,16 @@ COLUMNS = ("round", "{rate}", "p to start", "p to before", "tokens", "pairs", "w
 
 @app.command()
 def online(
-    recipe: Annotated[str, typer.Argument(help="Name of a packaged recipe, or a YAML file.")],
+    recipe: Annotated[
+        str, typer.Argument(help="Name of a packaged recipe, or a YAML file.", autocompletion=completers.recipe)
+    ],
     prompts: PromptSource,
-    judge: Annotated[str, typer.Option("--judge", help="Who scores the answers, such as house-style.")],
+    judge: Annotated[
+        str,
+        typer.Option(
+            "--judge", help="Who scores the answers, such as house-style.", autocompletion=completers.judge
+        ),
+    ],
     out: Annotated[Path, typer.Option("--out", help="Folder of the rounds.")],
     rounds: Annotated[int, typer.Option("--rounds", min=1, help="How many in all.")] = 3,
     held_out: HeldOutPrompts = None,
@@ -57,7 +65,12 @@ def online(
     ] = 0.0,
     clean: CleanSide = "chosen",
     reference: Annotated[
-        str, typer.Option("--reference", help="moved: a round's start policy; fixed: the first model.")
+        str,
+        typer.Option(
+            "--reference",
+            help="moved: a round's start policy; fixed: the first model.",
+            autocompletion=completers.word_of("moved", "fixed"),
+        ),
     ] = "moved",
     replay: Annotated[
         float, typer.Option("--replay", min=0, help="Earlier rounds' pairs added, as a share of the round's own.")
@@ -103,6 +116,7 @@ def online(
             as_json=as_json,
         ),
         debug,
+        as_json,
     )
 
 
@@ -166,6 +180,7 @@ def _online(
         f"Report   {out / 'report.html'}",
         f"Model    {last / 'model'} (opens with transformers)",
         f"Next     penchant eval {last} --data YOUR_HELD_OUT_PAIRS.jsonl",
+        quiet=quiet,
     )
 
 

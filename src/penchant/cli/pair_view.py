@@ -6,8 +6,9 @@ All text of data is stripped of what could steer a terminal before rich sees it,
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from itertools import groupby
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console, Group, RenderableType
 from rich.padding import Padding
@@ -28,6 +29,29 @@ _SEVERITY = {"error": "bold red", "warning": "yellow"}
 _SCORED = ("black on bright_cyan", "black on cyan")
 _NOT_SCORED = "dim"
 _BOUNDARY = "bold underline"
+
+
+def print_inspection(result: InspectResult, *, findings_only: bool) -> None:
+    """Print to standard output what was found, or what lint found alone."""
+    console = Console(soft_wrap=False)
+    if findings_only:
+        show_findings(result.findings, console)
+    else:
+        show_inspection(result, console)
+
+
+def plain_inspection(result: InspectResult) -> dict[str, Any]:
+    """Return the figures, the findings and the pair in focus as plain data, for `--json`."""
+    return {
+        "data": str(result.path),
+        "rows": dict(result.rows),
+        "dropped": dict(result.dropped),
+        "figures": {name: dict(figures) for name, figures in result.figures.items()},
+        "fates": [{"fate": fate, "reason": why, "rows": rows} for (fate, why), rows in result.fates.items()],
+        "findings": [{**asdict(finding), "what": finding.what} for finding in result.findings],
+        "pair": {"split": result.focus.split, **asdict(result.focus.pair)},
+        "notes": list(result.notes),
+    }
 
 
 def show_inspection(result: InspectResult, console: Console) -> None:

@@ -7,7 +7,10 @@ import sys
 
 
 def quiet_libraries() -> None:
-    """Turn off progress bars and log lines below errors of transformers and the Hub client; no telemetry.
+    """Turn off the progress bars of all libraries and log lines below errors of transformers; no telemetry.
+
+    tqdm draws the bars of transformers (also while it converts a GGUF file), datasets and the Hub client: carriage
+    returns without end in a log.
 
     They read the environment when they are imported, and to import them here would cost commands on data, which do
     without, two seconds.
@@ -15,6 +18,7 @@ def quiet_libraries() -> None:
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("TQDM_DISABLE", "1")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     if "transformers" in sys.modules:
         from transformers.utils import logging

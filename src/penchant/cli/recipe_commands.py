@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 from dataclasses import asdict
@@ -13,49 +14,63 @@ from rich.table import Table
 from rich.text import Text
 
 from penchant.cli.console import printable
+from penchant.cli.working import say_next
 from penchant.errors import DiskError, UsageError
 from penchant.recipes import recipe_text
 from penchant.recipes.listing import Listed, listing
 from penchant.recipes.trl.migration import ALWAYS, Migration, migrate_file, migration_text
 
 
-def recipes(name: str | None, *, as_json: bool) -> None:
+def recipes(name: str | None, *, quiet: bool, as_json: bool) -> None:
     """Run `penchant recipes`: list them, or print the YAML of one."""
-    if name is not None and as_json:
-        raise UsageError("--json lists all recipes; without a name", fix="Give a name or --json.")
     if name is not None:
-        print(recipe_text(name), end="")
+        text = recipe_text(name)
+        print(json.dumps({"name": name, "yaml": text}) if as_json else text, end="\n" if as_json else "")
         return
     found = listing()
     if as_json:
         print(json.dumps([_plain(recipe) for recipe in found]))
         return
     Console(soft_wrap=False).print(_table(found))
-    print(
-        "\nNext  penchant recipes NAME > mine.yaml    its YAML, with launch lines and notes, to read or to edit\n"
-        "      penchant plan NAME                  memory and time on this machine"
+    say_next(
+        "Next     penchant recipes NAME > mine.yaml    its YAML, with launch lines and notes, to read or to edit",
+        "         penchant plan NAME                  memory and time on this machine",
+        quiet=quiet,
     )
 
 
-def migrate(file: Path, out: Path | None, gpus: int | None) -> None:
+def migrate(file: Path, out: Path | None, gpus: int | None, *, quiet: bool, as_json: bool) -> None:
     """Run `penchant migrate`."""
     if out is not None and out.exists():
         raise UsageError("this file exists already", where=str(out), fix="Choose another --out.")
     migration = migrate_file(file, gpus=gpus)
     text = migration_text(migration, file.name)
-    if out is None:
-        sys.stdout.write(text)
-    else:
+    if out is not None:
         _write(out, text)
-    _show(migration, file=sys.stderr if out is None else sys.stdout)
+    elif not as_json:
+        sys.stdout.write(text)
+    if as_json:
+        print(json.dumps(_plain_migration(migration, text, out)))
+        return
+    said = sys.stderr if out is None else sys.stdout
+    _show(migration, file=said)
     recipe = out or "mine.yaml"
-    print(
-        f"\nRecipe   {out or 'on standard output'}\n"
-        f"Next     {migration.prepare}\n"
-        f"         penchant plan {recipe}\n"
-        f"         penchant train {recipe} --data data/mine --out runs/mine",
-        file=sys.stderr if out is None else sys.stdout,
-    )
+    with contextlib.redirect_stdout(said):
+        say_next(
+            f"Recipe   {out or 'on standard output'}",
+            f"Next     {migration.prepare}",
+            f"         penchant plan {recipe}",
+            f"         penchant train {recipe} --data data/mine --out runs/mine",
+            quiet=quiet,
+        )
+
+
+def _plain_migration(migration: Migration, text: str, out: Path | None) -> dict[str, object]:
+    groups = {
+        title: [{"key": note.key, "text": note.text} for note in notes] for title, notes in migration.groups()
+    }
+    place = None if out is None else str(out)
+    return {"recipe": place, "yaml": text, "keys": groups, "always": list(ALWAYS), "prepare": migration.prepare}
 
 
 def _plain(recipe: Listed) -> dict[str, object]:

@@ -9,18 +9,29 @@ from typing import Annotated, Any
 
 import typer
 
-from penchant.cli.app import Debug, Json, Limit, Quiet, Sets, app, run_verb
+from penchant.cli import completers
+from penchant.cli.app import Debug, Json, Limit, Quiet, Sets, app, fail_after_result, run_verb
 
 
 @app.command()
 def sweep(
-    recipe: Annotated[str, typer.Argument(help="Name of a packaged recipe, or a YAML file.")],
-    data: Annotated[Path, typer.Option("--data", help="Pairs: a file, or a folder with a train split.")],
+    recipe: Annotated[
+        str, typer.Argument(help="Name of a packaged recipe, or a YAML file.", autocompletion=completers.recipe)
+    ],
+    data: Annotated[
+        Path,
+        typer.Option(
+            "--data", help="Pairs: a file, or a folder with a train split.", autocompletion=completers.data
+        ),
+    ],
     out: Annotated[Path, typer.Option("--out", help="Folder of the sweep; every run gets one in it.")],
     grid: Annotated[
         list[str],
         typer.Option(
-            "--grid", metavar="A.B=C,D", help="Values of one setting; several options: every combination."
+            "--grid",
+            metavar="A.B=C,D",
+            help="Values of one setting; several options: every combination.",
+            autocompletion=completers.setting,
         ),
     ],
     test: Annotated[
@@ -57,6 +68,7 @@ def sweep(
     run_verb(
         lambda: _sweep(recipe, data, out, grid, sets or [], options, resume=resume, quiet=quiet, as_json=as_json),
         debug,
+        as_json,
     )
 
 
@@ -98,7 +110,7 @@ def _sweep(
         if found["winner"]:
             winner = out / found["winner"]["folder"]
             lines += [f"Winner   {winner}", f"Next     penchant eval {winner} --data {out / 'data'}"]
-        say_next(*lines)
+        say_next(*lines, quiet=quiet)
     _fail_for(found, out)
 
 
@@ -116,4 +128,4 @@ def _fail_for(found: dict[str, Any], out: Path) -> None:
     )
     codes = {run["exit_code"] for run in failed}
     error.exit_code = codes.pop() if len(codes) == 1 else error.exit_code
-    raise error
+    fail_after_result(error)

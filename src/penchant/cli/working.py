@@ -57,6 +57,9 @@ def first_free(path: Path) -> Path:
     return candidate
 
 
-def say_next(*lines: str) -> None:
-    """Print where the output is, and what the next command would be."""
-    print("\n" + "\n".join(lines))
+def say_next(*lines: str, quiet: bool = False) -> None:
+    """Print where the output is, and what the next command would be; the latter not when `quiet`."""
+    hints = next((place for place, line in enumerate(lines) if line.startswith("Next")), len(lines))
+    shown = lines[:hints] if quiet else lines
+    if shown:
+        print("\n" + "\n".join(shown))

