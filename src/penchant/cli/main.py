@@ -367,20 +367,26 @@ def recipes(
 
 @app.command()
 def migrate(
-    file: Annotated[Path, typer.Argument(help="YAML for `trl dpo`, or of the alignment handbook.")],
+    file: Annotated[Path, typer.Argument(help="YAML of TRL, axolotl or LLaMA-Factory.")],
     out: Annotated[
         Path | None, typer.Option("--out", help="Recipe to write; without it, it goes to standard output.")
     ] = None,
-    gpus: Annotated[
+    tool: Annotated[
+        str | None,
+        typer.Option("--from", help="trl, axolotl or llamafactory; without it, by the keys of the file."),
+    ] = None,
+    devices: Annotated[
         int | None,
-        typer.Option("--gpus", min=1, help="Devices that the file was written for; 1 unless it says so."),
+        typer.Option(
+            "--devices", "--gpus", min=1, help="Devices that the file was written for; 1 unless it says so."
+        ),
     ] = None,
     debug: Debug = False,
 ) -> None:
-    """Turn a TRL DPO configuration into a recipe, and list what it cannot express."""
+    """Turn a configuration of TRL, axolotl or LLaMA-Factory into a recipe, and list what it cannot express."""
     from penchant.cli import recipe_commands
 
-    run_verb(lambda: recipe_commands.migrate(file, out, gpus), debug)
+    run_verb(lambda: recipe_commands.migrate(file, out, tool, devices), debug)
 
 
 @app.command()

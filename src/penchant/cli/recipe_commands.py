@@ -1,4 +1,4 @@
-"""`penchant recipes` and `penchant migrate`: what is packaged, and what becomes of a TRL configuration."""
+"""`penchant recipes` and `penchant migrate`: what is packaged, and what becomes of another tool's file."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ from rich.text import Text
 from penchant.cli.console import printable
 from penchant.errors import DiskError, UsageError
 from penchant.recipes import recipe_text
+from penchant.recipes.account import Migration, migration_text
 from penchant.recipes.listing import Listed, listing
-from penchant.recipes.trl.migration import ALWAYS, Migration, migrate_file, migration_text
+from penchant.recipes.migration import migrate_file
 
 
 def recipes(name: str | None, *, as_json: bool) -> None:
@@ -37,11 +38,11 @@ def recipes(name: str | None, *, as_json: bool) -> None:
     )
 
 
-def migrate(file: Path, out: Path | None, gpus: int | None) -> None:
+def migrate(file: Path, out: Path | None, tool: str | None, devices: int | None) -> None:
     """Run `penchant migrate`."""
     if out is not None and out.exists():
         raise UsageError("this file exists already", where=str(out), fix="Choose another --out.")
-    migration = migrate_file(file, gpus=gpus)
+    migration = migrate_file(file, tool=tool, devices=devices)
     text = migration_text(migration, file.name)
     if out is None:
         sys.stdout.write(text)
@@ -50,7 +51,7 @@ def migrate(file: Path, out: Path | None, gpus: int | None) -> None:
     _show(migration, file=sys.stderr if out is None else sys.stdout)
     recipe = out or "mine.yaml"
     print(
-        f"\nRecipe   {out or 'on standard output'}\n"
+        f"\nRead as  a configuration of {migration.dialect.tool}\nRecipe   {out or 'on standard output'}\n"
         f"Next     {migration.prepare}\n"
         f"         penchant plan {recipe}\n"
         f"         penchant train {recipe} --data data/mine --out runs/mine",
@@ -90,7 +91,7 @@ def _show(migration: Migration, file: TextIO) -> None:
             table.add_row(Text(printable(note.key)), Text(printable(note.text)))
         console.print(table)
     console.print(Text("\nIn every run:", style="italic"))
-    for text in ALWAYS:
+    for text in migration.dialect.always:
         console.print(Text(f"  {text}"))
 
 
