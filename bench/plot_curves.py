@@ -13,7 +13,8 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
-from penchant.reporting.charts import COLOURS, DASHES, smoothed
+from penchant.reporting.charts import COLOURS, DASHES
+from penchant.reporting.curves import smoothed
 
 PANELS = {
     "loss": "loss, nats",

@@ -451,25 +451,31 @@ def recipes(
 def migrate(
     file: Annotated[
         Path,
-        typer.Argument(
-            help="YAML for `trl dpo`, or of the alignment handbook.", autocompletion=completers.recipe_file
-        ),
+        typer.Argument(help="YAML of TRL, axolotl or LLaMA-Factory.", autocompletion=completers.recipe_file),
     ],
     out: Annotated[
         Path | None, typer.Option("--out", help="Recipe to write; without it, it goes to standard output.")
     ] = None,
-    gpus: Annotated[
+    tool: Annotated[
+        str | None,
+        typer.Option("--from", help="trl, axolotl or llamafactory; without it, by the keys of the file."),
+    ] = None,
+    devices: Annotated[
         int | None,
-        typer.Option("--gpus", min=1, help="Devices that the file was written for; 1 unless it says so."),
+        typer.Option(
+            "--devices", "--gpus", min=1, help="Devices that the file was written for; 1 unless it says so."
+        ),
     ] = None,
     quiet: Quiet = False,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Turn a TRL DPO configuration into a recipe, and list what it cannot express."""
+    """Turn a configuration of TRL, axolotl or LLaMA-Factory into a recipe, and list what it cannot express."""
     from penchant.cli import recipe_commands
 
-    run_verb(lambda: recipe_commands.migrate(file, out, gpus, quiet=quiet, as_json=as_json), debug, as_json)
+    run_verb(
+        lambda: recipe_commands.migrate(file, out, tool, devices, quiet=quiet, as_json=as_json), debug, as_json
+    )
 
 
 @app.command()

@@ -1,4 +1,4 @@
-"""`penchant recipes` and `penchant migrate`: what is packaged, and what becomes of a TRL configuration."""
+"""`penchant recipes` and `penchant migrate`: what is packaged, and what becomes of another tool's file."""
 
 from __future__ import annotations
 
@@ -17,8 +17,9 @@ from penchant.cli.console import printable
 from penchant.cli.working import say_next
 from penchant.errors import DiskError, UsageError
 from penchant.recipes import recipe_text
+from penchant.recipes.account import Migration, migration_text
 from penchant.recipes.listing import Listed, listing
-from penchant.recipes.trl.migration import ALWAYS, Migration, migrate_file, migration_text
+from penchant.recipes.migration import migrate_file
 
 
 def recipes(name: str | None, *, quiet: bool, as_json: bool) -> None:
@@ -39,11 +40,13 @@ def recipes(name: str | None, *, quiet: bool, as_json: bool) -> None:
     )
 
 
-def migrate(file: Path, out: Path | None, gpus: int | None, *, quiet: bool, as_json: bool) -> None:
+def migrate(
+    file: Path, out: Path | None, tool: str | None, devices: int | None, *, quiet: bool, as_json: bool
+) -> None:
     """Run `penchant migrate`."""
     if out is not None and out.exists():
         raise UsageError("this file exists already", where=str(out), fix="Choose another --out.")
-    migration = migrate_file(file, gpus=gpus)
+    migration = migrate_file(file, tool=tool, devices=devices)
     text = migration_text(migration, file.name)
     if out is not None:
         _write(out, text)
@@ -57,6 +60,7 @@ def migrate(file: Path, out: Path | None, gpus: int | None, *, quiet: bool, as_j
     recipe = out or "mine.yaml"
     with contextlib.redirect_stdout(said):
         say_next(
+            f"Read as  a configuration of {migration.dialect.tool}",
             f"Recipe   {out or 'on standard output'}",
             f"Next     {migration.prepare}",
             f"         penchant plan {recipe}",
@@ -70,7 +74,14 @@ def _plain_migration(migration: Migration, text: str, out: Path | None) -> dict[
         title: [{"key": note.key, "text": note.text} for note in notes] for title, notes in migration.groups()
     }
     place = None if out is None else str(out)
-    return {"recipe": place, "yaml": text, "keys": groups, "always": list(ALWAYS), "prepare": migration.prepare}
+    return {
+        "tool": migration.dialect.tool,
+        "recipe": place,
+        "yaml": text,
+        "keys": groups,
+        "always": list(migration.dialect.always),
+        "prepare": migration.prepare,
+    }
 
 
 def _plain(recipe: Listed) -> dict[str, object]:
@@ -105,7 +116,7 @@ def _show(migration: Migration, file: TextIO) -> None:
             table.add_row(Text(printable(note.key)), Text(printable(note.text)))
         console.print(table)
     console.print(Text("\nIn every run:", style="italic"))
-    for text in ALWAYS:
+    for text in migration.dialect.always:
         console.print(Text(f"  {text}"))
 
 

@@ -9,7 +9,8 @@ from matplotlib.axes import Axes
 
 from penchant.evaluation.arena.betting import HALF, confidence_sequence
 from penchant.evaluation.arena.votes import Vote, first_votes, scores_by_prompt
-from penchant.reporting.charts import COLOURS, INK, Bar, Chart, drawing, fraction_bars, percent
+from penchant.reporting.charts import COLOURS, INK, Bar, Chart, drawing, fraction_bars
+from penchant.reporting.figures import percent
 
 _MOST_RATERS = 6
 _FEWEST = 2

@@ -11,17 +11,9 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 
-from penchant.reporting.charts import (
-    COLOURS,
-    CURVE_COLUMNS,
-    DASHES,
-    Chart,
-    drawing,
-    finite_number,
-    learning_curves,
-    plain_number,
-    smoothed,
-)
+from penchant.reporting.charts import COLOURS, DASHES, Chart, drawing
+from penchant.reporting.curves import CURVE_COLUMNS, learning_curves, smoothed
+from penchant.reporting.figures import finite_number, plain_number
 
 Row = Mapping[str, Any]
 

@@ -10,7 +10,7 @@ from threading import RLock
 from typing import Any
 
 from penchant.errors import PenchantError
-from penchant.reporting.charts import finite_number
+from penchant.reporting.figures import finite_number
 from penchant.strict_yaml import read_yaml
 from penchant.web.line_tail import LineTail, object_of
 

@@ -12,7 +12,7 @@ from statistics import fmean
 from typing import Any
 
 from penchant.evaluation.verdict_figures import main_figure
-from penchant.reporting.charts import finite_number
+from penchant.reporting.figures import finite_number
 from penchant.web.line_tail import last_object
 from penchant.web.run_files import Row, RunFiles, sign_of
 

@@ -10,9 +10,8 @@ from typing import Any
 
 from penchant.evaluation.monitors import displacement, drift, no_improvement
 from penchant.evaluation.unusual_steps import unusual_steps
-from penchant.reporting.charts import finite_number, percent, plain_number
+from penchant.reporting.figures import duration, finite_number, percent, plain_number
 from penchant.reporting.findings import findings_of
-from penchant.reporting.report import duration
 from penchant.web.run_files import Row, RunFiles, mapping_of
 from penchant.web.run_state import RUNNING, RunState, seconds_left
 

@@ -12,7 +12,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from penchant.reporting.charts import Chart, finite_number
+from penchant.reporting.charts import Chart
+from penchant.reporting.figures import finite_number
 from penchant.web.run_charts import MOST_TOGETHER, ChartShelf, overlay_charts, run_charts
 from penchant.web.run_files import RunFiles
 from penchant.web.run_shelf import RunShelf

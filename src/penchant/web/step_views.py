@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from penchant.evaluation.token_scores import ScoredToken
-from penchant.reporting.charts import finite_number, percent, plain_number
+from penchant.reporting.figures import finite_number, percent, plain_number
 from penchant.reporting.text_difference import text_differences
 from penchant.types import PreferencePair
 from penchant.web.run_files import Row

@@ -18,9 +18,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from penchant.data.columns import RowError, kind_of, text
+from penchant.data.columns import RowError, text
 from penchant.data.formats import local
 from penchant.data.formats.full_hh_rlhf import is_open_transcript
+from penchant.data.formats.instructions import history, opened, optional_text
 from penchant.data.formats.layout import Layout
 from penchant.data.formats.sides import text_or_turns, whole
 from penchant.data.hh_rlhf import parse_transcript
@@ -55,41 +56,9 @@ def _prompted(prompt_column: str, response_column: str) -> Callable[[RawRow], Tu
 
 
 def _instructed(row: RawRow) -> Turns | Drop:
-    given = _optional_text(row, "input")
+    given = optional_text(row, "input")
     question = text(row, "instruction") + (f"\n\n{given}" if given else "")
-    return (*_history(row), Turn("user", question), Turn("assistant", text(row, "output")))
-
-
-def _history(row: RawRow) -> Turns:
-    exchanges = row.values.get("history")
-    if exchanges is None or (row.all_text and exchanges == ""):
-        return ()
-    if not isinstance(exchanges, list):
-        raise RowError(f'column "history" is {kind_of(exchanges)}, not a list of exchanges')
-    turns: list[Turn] = []
-    for number, exchange in enumerate(exchanges, start=1):
-        match exchange:
-            case [str(question), str(answer)]:
-                turns += [Turn("user", question), Turn("assistant", answer)]
-            case _:
-                raise RowError(f'exchange {number} of "history" is not a list of two texts')
-    return tuple(turns)
-
-
-def _optional_text(row: RawRow, name: str) -> str:
-    """A column that may be absent, null or blank, each of which is ""."""
-    value = row.values.get(name)
-    if value is not None and not isinstance(value, str):
-        raise RowError(f'column "{name}" is {kind_of(value)}, not text')
-    return value if value and value.strip() else ""
-
-
-def opened(row: RawRow, turns: Turns) -> Turns:
-    """Return a conversation with the system text of its row before it, unless it has one."""
-    system = _optional_text(row, "system") or _optional_text(row, "system_prompt")
-    if not system or turns[0].role == "system":
-        return turns
-    return (Turn("system", system), *turns)
+    return (*history(row), Turn("user", question), Turn("assistant", text(row, "output")))
 
 
 def _shows_what_not_to_do(row: RawRow) -> bool:

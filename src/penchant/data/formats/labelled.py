@@ -10,7 +10,8 @@ from dataclasses import replace
 
 from penchant.data.columns import RowError, flag
 from penchant.data.formats import local
-from penchant.data.formats.examples import CONVERSATIONS, opened
+from penchant.data.formats.examples import CONVERSATIONS
+from penchant.data.formats.instructions import opened
 from penchant.data.formats.layout import Layout
 from penchant.data.ledger import Drop
 from penchant.data.normalise import Draft, example

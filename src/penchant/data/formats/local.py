@@ -8,6 +8,7 @@
     chosen_messages, rejected_messages      the same as messages (LLaMA-Factory)
     conversations, chosen, rejected         the prompt in messages (ShareGPT ranking)
     system, question, chosen, rejected; input, preferred_output, non_preferred_output     see `orca_dpo`
+    messages, or instruction, or input, with chosen and rejected            see `instructions`
     text, score                    two transcripts and their scores
     prompt, response_0, response_1, better_response_id
     question, response_j, response_k        the first is the better
@@ -23,8 +24,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from penchant.data.columns import MissingColumnError, RowError, as_number, items, number, required, text
-from penchant.data.formats import full_hh_rlhf, orca_dpo
+from penchant.data.columns import MissingColumnError, RowError, as_number, items, number, text
+from penchant.data.formats import full_hh_rlhf, instructions, orca_dpo
 from penchant.data.formats.hh_rlhf import from_transcripts
 from penchant.data.formats.layout import Layout
 from penchant.data.formats.sides import Side, continued, text_or_turns
@@ -75,12 +76,8 @@ def _read_message_columns(row: RawRow) -> Draft | Drop:
 
 def _read_share_gpt(row: RawRow) -> Draft | Drop:
     prompt = read_turns("conversations", items(row, "conversations"))
-    return continued(prompt, _one_message(row, "chosen"), _one_message(row, "rejected"))
-
-
-def _one_message(row: RawRow, name: str) -> Side:
-    value = required(row, name)
-    return read_turns(name, [value]) if isinstance(value, dict) else text_or_turns(row, name)
+    sides = (instructions.one_message_or_side(row, name) for name in ("chosen", "rejected"))
+    return continued(prompt, *sides)
 
 
 def _read_scored_texts(row: RawRow) -> Draft | Drop:
@@ -118,6 +115,7 @@ LAYOUTS = (
     PROMPT,
     Layout(("conversations", "chosen", "rejected"), _read_share_gpt),
     orca_dpo.QUESTION,
+    *instructions.LAYOUTS,
     CONVERSATIONS,
     Layout(("chosen_messages", "rejected_messages"), _read_message_columns),
     orca_dpo.OUTPUTS,

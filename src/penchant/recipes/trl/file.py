@@ -1,4 +1,4 @@
-"""A TRL configuration file as its own reader takes it: typed values, TRL's defaults, and the names of keys."""
+"""A configuration file as its tool's own reader takes it: typed values, the tool's defaults, in TRL's terms."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from penchant.errors import UsageError, did_you_mean
-from penchant.recipes.trl.keys import KEYS, OLD_KEYS, RENAMED, TRL_VERSION
+from penchant.recipes.trl.dialect import TRL, Dialect
 
 _WORDS = {
     "yes": True,
@@ -16,56 +16,75 @@ _WORDS = {
     "no": False,
     "off": False,
     "false": False,
-}  # YAML 1.1, as TRL reads
+}  # YAML 1.1, as these tools read
 
 
 class TrlFile:
-    """What a file says, and TRL's defaults for the rest.
+    """What a file says, and its tool's defaults for the rest.
 
     Args:
         values: The file as plain data.
         where: What errors call it.
+        dialect: The tool that it was written for.
 
     Attributes:
-        said: What the file says, by today's names; null counts as not said, as it does in TRL for almost every
-            key.
-        old_names: The older name that the file uses, by today's name.
-        unknown: Keys that TRL has never had, with what may have been meant.
+        dialect: See above.
+        said: What the file says, by TRL's names of today; null counts as not said, as it does in these tools for
+            almost every key.
+        assumed: What follows from other keys of the file and takes the place of the tool's default.
+        own_names: What the file calls a key, by that name, where it is another.
+        unknown: Keys that the tool has never had, with what may have been meant.
 
     Raises:
         UsageError: It is no mapping, or says a thing by both its names.
     """
 
-    def __init__(self, values: Any, where: str) -> None:
+    def __init__(self, values: Any, where: str, dialect: Dialect = TRL) -> None:
         if values is None:
             values = {}
         if not isinstance(values, dict):
-            raise UsageError("a TRL configuration is a mapping from keys to values", where=where)
+            raise UsageError(f"a {dialect.tool} configuration is a mapping from keys to values", where=where)
         self.where = where
+        self.dialect = dialect
         self.said: dict[str, Any] = {}
-        self.old_names: dict[str, str] = {}
+        self.assumed: dict[str, Any] = {}
+        self.own_names: dict[str, str] = {}
         self.unknown: dict[str, str] = {}
-        name: str
+        accepted = dialect.accepted
         for name, value in values.items():
-            key = RENAMED.get(name, name)
-            if key != name and key in values:
-                raise UsageError(f"{name} is an older name of {key}, and both are there; remove one", where=where)
+            today = dialect.older.get(name, name)
+            if today != name and today in values:
+                raise UsageError(
+                    f"{name} is an older name of {today}, and both are there; remove one", where=where
+                )
+            key = dialect.names.get(today, today)
+            if today not in accepted:
+                self.unknown[str(name)] = self._hint(str(name))
+                continue
             if key != name:
-                self.old_names[key] = name
-            if key in KEYS or key in OLD_KEYS:
-                self.said[key] = value
-            else:
-                self.unknown[key] = _hint(key)
+                self.own_names[key] = name
+            self.said[key] = value
+
+    @property
+    def tool(self) -> str:
+        """The tool's name in sentences."""
+        return self.dialect.tool
+
+    def name(self, key: str) -> str:
+        """Return what the file, or else its tool, calls a key that is given by TRL's name."""
+        return self.own_names.get(key) or self.dialect.own_name(key)
 
     def has(self, key: str) -> bool:
         """Return whether the file gives a value to a key."""
         return self.said.get(key) is not None
 
     def get(self, key: str) -> Any:
-        """Return the value of a key, or TRL's default."""
+        """Return the value of a key, or the tool's default."""
         if self.has(key):
             return self.said[key]
-        return (KEYS.get(key) or OLD_KEYS[key]).default
+        if key in self.assumed:
+            return self.assumed[key]
+        return self.dialect.key(key).default
 
     def number(self, key: str) -> float:
         """Return a number.
@@ -73,7 +92,7 @@ class TrlFile:
         Raises:
             UsageError: The value is none.
         """
-        return self.as_number(key, self.get(key))
+        return self.as_number(self.name(key), self.get(key))
 
     def as_number(self, name: str, value: Any) -> float:
         """Return a value that stands somewhere in the file as a finite number; text that reads as one counts.
@@ -101,7 +120,7 @@ class TrlFile:
         return int(number)
 
     def flag(self, key: str) -> bool:
-        """Return true or false; TRL's reader takes yes, no, on and off as such too.
+        """Return true or false; these tools take yes, no, on and off as such too.
 
         Raises:
             UsageError: The value is neither.
@@ -115,7 +134,7 @@ class TrlFile:
         return value
 
     def word(self, key: str) -> str:
-        """Return a word; what TRL's reader makes false of, `no`, is the word "no".
+        """Return a word; what a YAML 1.1 reader makes false of, `no`, is the word "no".
 
         Raises:
             UsageError: The value is none.
@@ -146,9 +165,9 @@ class TrlFile:
         return value
 
     def _wrong(self, key: str, wanted: str) -> UsageError:
-        return UsageError(f"{key} = {self.get(key)!r}: {wanted} is expected", where=self.where)
+        return UsageError(f"{self.name(key)} = {self.get(key)!r}: {wanted} is expected", where=self.where)
 
-
-def _hint(key: str) -> str:
-    hint = did_you_mean(key, [*KEYS, *OLD_KEYS])
-    return f"not a TRL {TRL_VERSION} DPOConfig key.{hint if 'Did you mean' in hint else ''}"
+    def _hint(self, name: str) -> str:
+        hint = did_you_mean(name, self.dialect.accepted)
+        meant = hint if "Did you mean" in hint else ""
+        return f"not a key of {self.dialect.full_name}.{meant}"

@@ -30,12 +30,17 @@ class Key:
     why: str = ""
 
 
-def _keys(fate: Fate, why: str, /, **defaults: Any) -> dict[str, Key]:
+def table(fate: Fate, why: str, /, **defaults: Any) -> dict[str, Key]:
+    """Return keys that share what becomes of them and why, each with its default."""
     return {name: Key(default, fate, why) for name, default in defaults.items()}
 
 
+SHARDED = (
+    "`torchrun ... -m penchant train ... --parallel fsdp` shares the model among devices, see docs/parallel.md"
+)
+
 TRAINING_KEYS: dict[str, Key] = {
-    **_keys(
+    **table(
         "converted",
         "",
         per_device_train_batch_size=8,
@@ -81,28 +86,28 @@ TRAINING_KEYS: dict[str, Key] = {
         ref_model_mixup_alpha=0.6,
         ref_model_sync_steps=512,
     ),
-    **_keys(
+    **table(
         "anyway",
         "no number depends on how a step is split over devices",
         average_tokens_across_devices=True,
         accelerator_config=None,
     ),
-    **_keys(
+    **table(
         "anyway",
         "activation checkpointing needs no arguments",
         gradient_checkpointing_kwargs=None,
         activation_checkpointing_kwargs=None,
     ),
-    **_keys(
+    **table(
         "anyway",
         "the vocabulary's scores never exist at once",
         use_liger_kernel=False,
         liger_kernel_config=None,
     ),
-    **_keys("anyway", "training keeps no key-value cache", use_cache=False),
-    **_keys("anyway", "micro-batches that do not fit are halved", auto_find_batch_size=False),
-    **_keys("anyway", "memory is handled by the engine", torch_empty_cache_steps=None, skip_memory_metrics=True),
-    **_keys(
+    **table("anyway", "training keeps no key-value cache", use_cache=False),
+    **table("anyway", "micro-batches that do not fit are halved", auto_find_batch_size=False),
+    **table("anyway", "memory is handled by the engine", torch_empty_cache_steps=None, skip_memory_metrics=True),
+    **table(
         "anyway",
         "every step's figures go to metrics.jsonl; --quiet silences the console",
         logging_strategy="steps",
@@ -114,7 +119,7 @@ TRAINING_KEYS: dict[str, Key] = {
         log_level_replica="warning",
         disable_tqdm=None,
     ),
-    **_keys(
+    **table(
         "anyway",
         "validation is exact for any batch and needs no such setting",
         per_device_eval_batch_size=8,
@@ -125,8 +130,8 @@ TRAINING_KEYS: dict[str, Key] = {
         include_for_metrics=[],
         batch_eval_metrics=False,
     ),
-    **_keys("anyway", "which way is better follows from the figure", greater_is_better=None),
-    **_keys(
+    **table("anyway", "which way is better follows from the figure", greater_is_better=None),
+    **table(
         "anyway",
         "a checkpoint holds all that an exact resume needs",
         save_only_model=False,
@@ -135,7 +140,7 @@ TRAINING_KEYS: dict[str, Key] = {
         ignore_data_skip=False,
         restore_callback_states_from_checkpoint=False,
     ),
-    **_keys(
+    **table(
         "anyway",
         "pairs are packed without padding, tokenised once, and put in order by the seed",
         dataloader_num_workers=0,
@@ -152,32 +157,30 @@ TRAINING_KEYS: dict[str, Key] = {
         pad_to_multiple_of="auto",
         pad_token=None,
     ),
-    **_keys(
+    **table(
         "anyway",
         "the reference is always scored once, before the first step, and stored",
         precompute_ref_log_probs=False,
         precompute_ref_batch_size=None,
     ),
-    **_keys("anyway", "it says what a script does, which the command says here", do_train=False, do_eval=False),
-    **_keys("anyway", "it has no effect on a run on one device", local_rank=-1, debug=""),
-    **_keys("elsewhere", "--out names the run directory", output_dir=None, run_name=None),
-    **_keys("elsewhere", "`penchant train ... --resume`", resume_from_checkpoint=None),
-    **_keys("elsewhere", "`penchant generate RUN`", do_predict=False),
-    **_keys(
+    **table("anyway", "it says what a script does, which the command says here", do_train=False, do_eval=False),
+    **table("anyway", "it has no effect on a run on one device", local_rank=-1, debug=""),
+    **table("elsewhere", "--out names the run directory", output_dir=None, run_name=None),
+    **table("elsewhere", "`penchant train ... --resume`", resume_from_checkpoint=None),
+    **table("elsewhere", "`penchant generate RUN`", do_predict=False),
+    **table(
         "none",
-        "a run uses one device",
+        "processes share the model without such settings, see docs/parallel.md",
         ddp_find_unused_parameters=None,
         ddp_bucket_cap_mb=None,
         ddp_broadcast_buffers=None,
         ddp_static_graph=None,
         ddp_backend=None,
         ddp_timeout=1800,
-        fsdp=None,
-        fsdp_config=None,
-        deepspeed=None,
         parallelism_config=None,
     ),
-    **_keys(
+    **table("elsewhere", SHARDED, fsdp=None, fsdp_config=None, deepspeed=None),
+    **table(
         "none",
         "metrics.jsonl and report.html are all that a run reports to",
         report_to="none",
@@ -186,7 +189,7 @@ TRAINING_KEYS: dict[str, Key] = {
         trackio_bucket_id=None,
         trackio_static_space_id=None,
     ),
-    **_keys(
+    **table(
         "none",
         "nothing is uploaded; model/ in the run directory opens with transformers",
         push_to_hub=False,
@@ -197,42 +200,42 @@ TRAINING_KEYS: dict[str, Key] = {
         hub_always_push=False,
         hub_revision=None,
     ),
-    **_keys("none", "the optimizers take no such arguments", optim_args=None, optim_target_modules=None),
-    **_keys(
+    **table("none", "the optimizers take no such arguments", optim_args=None, optim_target_modules=None),
+    **table(
         "none", "it smooths token labels; objective.label_smoothing is of preferences", label_smoothing_factor=0.0
     ),
-    **_keys(
+    **table(
         "none",
         "validation runs in the precision of the run",
         bf16_full_eval=False,
         fp16_full_eval=False,
     ),
-    **_keys("none", "products are fp32 or bf16 (engine.precision)", tf32=None),
-    **_keys(
+    **table("none", "products are fp32 or bf16 (engine.precision)", tf32=None),
+    **table(
         "none", "compilation has one switch, engine.compile", torch_compile_backend=None, torch_compile_mode=None
     ),
-    **_keys("none", "noise on embeddings is not built", neftune_noise_alpha=None),
-    **_keys("none", "the first validation is after train.evaluate_every steps", eval_delay=0, eval_on_start=False),
-    **_keys("none", "the two newest checkpoints are kept", save_total_limit=None),
-    **_keys("none", "one seed serves all: train.seed", data_seed=None),
-    **_keys("none", "runs on a CPU repeat bit for bit; there is no switch", full_determinism=False),
-    **_keys(
+    **table("none", "noise on embeddings is not built", neftune_noise_alpha=None),
+    **table("none", "the first validation is after train.evaluate_every steps", eval_delay=0, eval_on_start=False),
+    **table("none", "the two newest checkpoints are kept", save_total_limit=None),
+    **table("none", "one seed serves all: train.seed", data_seed=None),
+    **table("none", "runs on a CPU repeat bit for bit; there is no switch", full_determinism=False),
+    **table(
         "none",
         "every step is full: at an epoch's end it takes the rest from the next epoch",
         dataloader_drop_last=False,
     ),
-    **_keys(
+    **table(
         "none", "pairs are shuffled, or with train.order: prompts by prompt", train_sampling_strategy="random"
     ),
-    **_keys("none", "the model is loaded in fp32 without further arguments", model_init_kwargs=None),
-    **_keys("none", "code out of a model's files is never run", trust_remote_code=False),
-    **_keys("none", "the auxiliary loss of mixtures of experts is not added", router_aux_loss_coef=None),
-    **_keys("none", "dropout is always off", disable_dropout=True),
-    **_keys("none", "activations are computed again, never moved", activation_offloading=False),
+    **table("none", "the model is loaded in fp32 without further arguments", model_init_kwargs=None),
+    **table("none", "code out of a model's files is never run", trust_remote_code=False),
+    **table("none", "the auxiliary loss of mixtures of experts is not added", router_aux_loss_coef=None),
+    **table("none", "dropout is always off", disable_dropout=True),
+    **table("none", "activations are computed again, never moved", activation_offloading=False),
 }
 
 MODEL_KEYS: dict[str, Key] = {
-    **_keys(
+    **table(
         "converted",
         "",
         model_name_or_path=None,
@@ -247,12 +250,12 @@ MODEL_KEYS: dict[str, Key] = {
         load_in_4bit=False,
         load_in_8bit=False,
     ),
-    **_keys("anyway", "engine.attention takes the fastest kernel that passes a test", attn_implementation=None),
-    **_keys("anyway", "it is a language model", lora_task_type="CAUSAL_LM"),
-    **_keys("none", "download that revision and name its directory as model.path", model_revision="main"),
-    **_keys("none", "adapters go to linear layers", lora_target_parameters=None),
-    **_keys("none", "beside adapters nothing else is trained", lora_modules_to_save=None),
-    **_keys(
+    **table("anyway", "engine.attention takes the fastest kernel that passes a test", attn_implementation=None),
+    **table("anyway", "it is a language model", lora_task_type="CAUSAL_LM"),
+    **table("none", "download that revision and name its directory as model.path", model_revision="main"),
+    **table("none", "adapters go to linear layers", lora_target_parameters=None),
+    **table("none", "beside adapters nothing else is trained", lora_modules_to_save=None),
+    **table(
         "none",
         "4 bits are NF4, quantized once",
         bnb_4bit_quant_type="nf4",
@@ -262,36 +265,41 @@ MODEL_KEYS: dict[str, Key] = {
 }
 
 DATA_KEYS: dict[str, Key] = {
-    **_keys("elsewhere", "give it to `penchant prepare`", dataset_name=None, datasets=[]),
-    **_keys("elsewhere", "`penchant prepare ... --subset NAME`", dataset_config=None),
-    **_keys(
+    **table("elsewhere", "give it to `penchant prepare`", dataset_name=None, datasets=[]),
+    **table("elsewhere", "`penchant prepare ... --subset NAME`", dataset_config=None),
+    **table(
         "elsewhere",
         "a prepared folder has a train and a test split",
         dataset_train_split="train",
         dataset_test_split="test",
     ),
-    **_keys("elsewhere", "`penchant prepare ... --test-fraction`", test_split_size=None),
-    **_keys("none", "data is read whole, never streamed", dataset_streaming=False, streaming=False),
-    **_keys("anyway", "a run on one device needs no such workaround", ignore_bias_buffers=False),
+    **table("elsewhere", "`penchant prepare ... --test-fraction`", test_split_size=None),
+    **table("none", "data is read whole, never streamed", dataset_streaming=False, streaming=False),
+    **table("anyway", "a run on one device needs no such workaround", ignore_bias_buffers=False),
 }
 
 LAUNCHER_KEYS: dict[str, Key] = {
-    **_keys("converted", "", num_processes=None),
-    **_keys("elsewhere", "set environment variables in the shell", env=None),
-    **_keys("none", "a run uses one device", accelerate_config=None, num_machines=None),
-    **_keys("none", "engine.precision says it", mixed_precision=None),
+    **table("converted", "", num_processes=None),
+    **table("elsewhere", "set environment variables in the shell", env=None),
+    **table(
+        "elsewhere",
+        "torchrun starts the processes, see docs/parallel.md",
+        accelerate_config=None,
+        num_machines=None,
+    ),
+    **table("none", "engine.precision says it", mixed_precision=None),
 }
 
 OLD_KEYS: dict[str, Key] = {
-    **_keys("converted", "", rpo_alpha=None, warmup_ratio=0.0, reference_free=False),
-    **_keys(
+    **table("converted", "", rpo_alpha=None, warmup_ratio=0.0, reference_free=False),
+    **table(
         "none",
         "prompts have no limit of their own: data.max_tokens holds for prompt and response, and data.truncation: "
         "cut leaves data.response_fraction of it to the responses",
         max_prompt_length=None,
     ),
-    **_keys("none", "responses have no limit of their own, see data.truncation", max_completion_length=None),
-    **_keys(
+    **table("none", "responses have no limit of their own, see data.truncation", max_completion_length=None),
+    **table(
         "anyway",
         "there is no padding and no label mask to fill",
         label_pad_token_id=None,
@@ -300,14 +308,14 @@ OLD_KEYS: dict[str, Key] = {
         use_num_logits_to_keep=None,
         group_by_length=None,
     ),
-    **_keys("anyway", "the vocabulary's scores never exist at once", use_liger_loss=None, use_liger=None),
-    **_keys("anyway", "the reference of a run with adapters is the model without them", force_use_ref_model=None),
-    **_keys("anyway", "a run directory that exists is never overwritten", overwrite_output_dir=None),
-    **_keys("anyway", "engine.attention takes the fastest kernel that passes a test", use_flash_attention_2=None),
-    **_keys("anyway", "tokenising takes no processes", preprocessing_num_workers=None),
-    **_keys("anyway", "figures lie in the run directory", logging_dir=None),
-    **_keys("elsewhere", "`penchant eval RUN` and `penchant generate RUN`", generate_during_eval=None),
-    **_keys(
+    **table("anyway", "the vocabulary's scores never exist at once", use_liger_loss=None, use_liger=None),
+    **table("anyway", "the reference of a run with adapters is the model without them", force_use_ref_model=None),
+    **table("anyway", "a run directory that exists is never overwritten", overwrite_output_dir=None),
+    **table("anyway", "engine.attention takes the fastest kernel that passes a test", use_flash_attention_2=None),
+    **table("anyway", "tokenising takes no processes", preprocessing_num_workers=None),
+    **table("anyway", "figures lie in the run directory", logging_dir=None),
+    **table("elsewhere", "`penchant eval RUN` and `penchant generate RUN`", generate_during_eval=None),
+    **table(
         "elsewhere",
         "give the data to `penchant prepare`",
         dataset_mixer=None,
@@ -315,12 +323,12 @@ OLD_KEYS: dict[str, Key] = {
         dataset_splits=None,
         dataset_configs=None,
     ),
-    **_keys("none", "name an adapter's folder as model.path", model_adapter_name=None, ref_adapter_name=None),
-    **_keys("none", "name another reference as model.reference", ref_model_init_kwargs=None),
-    **_keys("none", "models with an encoder are not supported", is_encoder_decoder=None),
-    **_keys("none", "the tokenizer's own template is used", chat_template=None, truncation_side=None, tools=None),
-    **_keys("none", "nothing is uploaded", hub_model_revision=None),
-    **_keys("none", "weights are saved as safetensors", save_safetensors=None),
+    **table("none", "name an adapter's folder as model.path", model_adapter_name=None, ref_adapter_name=None),
+    **table("none", "name another reference as model.reference", ref_model_init_kwargs=None),
+    **table("none", "models with an encoder are not supported", is_encoder_decoder=None),
+    **table("none", "the tokenizer's own template is used", chat_template=None, truncation_side=None, tools=None),
+    **table("none", "nothing is uploaded", hub_model_revision=None),
+    **table("none", "weights are saved as safetensors", save_safetensors=None),
 }
 """Keys of earlier versions of TRL and transformers, or of the alignment handbook's own scripts."""
 

@@ -42,7 +42,7 @@ class Notes:
     unsaid: list[Note] = field(default_factory=list)
 
     def write(self, trl: TrlFile, key: str, option: str, value: Any, *, ours: Any, how: str = "") -> None:
-        """Set an option of the recipe to what a key says, or to TRL's default where that is not ours.
+        """Set an option of the recipe to what a key says, or to the tool's default where that is not ours.
 
         Args:
             trl: The file.
@@ -50,7 +50,7 @@ class Notes:
             option: Ours, section.name.
             value: Of our option.
             ours: Our default for it; what is not said and equal to it is not written.
-            how: What was converted, if anything, or what TRL's default means.
+            how: What was converted, if anything, or what the tool's default means.
         """
         if not trl.has(key) and value == ours and type(value) is type(ours):
             return
@@ -61,7 +61,7 @@ class Notes:
         else:
             own = "none" if ours is None else shown(ours)
             default = shown(trl.get(key)) + (f" ({how})" if how else "")
-            self.unsaid.append(Note(key, f"TRL's default is {default}, ours {own}; {option} written"))
+            self.unsaid.append(Note(key, f"{trl.tool}'s default is {default}, ours {own}; {option} written"))
 
     def converted(self, key: str, text: str) -> None:
         """Note that a key's value stands in the recipe."""

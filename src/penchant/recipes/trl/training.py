@@ -39,14 +39,17 @@ def migrate_model(trl: TrlFile, notes: Notes) -> None:
     if trl.flag("load_in_8bit"):
         notes.missing("load_in_8bit", "frozen weights are fp32, or NF4 with model.load_in_4bit: true")
     if trl.flag("use_peft"):
-        notes.converted("use_peft", "model.lora_rank")
+        if trl.has("use_peft"):
+            notes.converted("use_peft", "model.lora_rank")
+        else:
+            notes.unsaid_only("use_peft", f"{trl.tool}'s default is lora; model.lora_rank written")
         _adapters(trl, notes)
         return
     for key in _ADAPTER_KEYS:
         if trl.has(key) and key == "load_in_4bit" and trl.flag(key):
             notes.missing(key, "only weights under adapters can be 4 bits: set model.lora_rank too")
         elif trl.has(key):
-            notes.anyway(key, "without effect in TRL without use_peft")
+            notes.anyway(key, f"without effect in {trl.tool} without {trl.name('use_peft')}")
 
 
 def _adapters(trl: TrlFile, notes: Notes) -> None:
@@ -65,7 +68,7 @@ def _adapters(trl: TrlFile, notes: Notes) -> None:
     if trl.has("lora_dropout") and dropout:
         notes.missing("lora_dropout", "adapters have no dropout, nor has anything else")
     elif dropout:
-        notes.unsaid_only("lora_dropout", f"TRL's default is {dropout:g}; adapters have no dropout here")
+        notes.unsaid_only("lora_dropout", f"{trl.tool}'s default is {dropout:g}; adapters have no dropout here")
 
 
 def _adapted_layers(trl: TrlFile, notes: Notes) -> None:
@@ -137,7 +140,7 @@ def _steps(trl: TrlFile, notes: Notes, gpus: int) -> None:
         notes.write(trl, "max_steps", "train.max_steps", steps, ours=None)
         notes.values["train"]["epochs"] = float(steps)
         if trl.has("num_train_epochs"):
-            notes.anyway("num_train_epochs", "max_steps decides, in TRL too")
+            notes.anyway("num_train_epochs", f"max_steps decides, in {trl.tool} too")
         return
     notes.write(trl, "num_train_epochs", "train.epochs", trl.number("num_train_epochs"), ours=1.0)
     if trl.has("max_steps"):
@@ -189,26 +192,28 @@ def _decay(trl: TrlFile, notes: Notes, given: dict[str, Any]) -> None:
         notes.missing("lr_scheduler_kwargs", "num_decay_steps: set train.decay_fraction, their share of all steps")
     shape = given.pop("decay_type", "cosine")
     if shape != "1-sqrt":
-        notes.missing("lr_scheduler_type", f"TRL decays here like {shape}; train.schedule: wsd like 1 - sqrt")
+        notes.missing(
+            "lr_scheduler_type", f"{trl.tool} decays here like {shape}; train.schedule: wsd like 1 - sqrt"
+        )
 
 
 def _warmup(trl: TrlFile, notes: Notes, named: str) -> None:
     key = "warmup_ratio" if trl.has("warmup_ratio") and not trl.has("warmup_steps") else "warmup_steps"
     if named == "constant":
         if trl.has(key):
-            notes.anyway(key, "TRL's schedule `constant` does not warm up")
+            notes.anyway(key, f"{trl.tool}'s schedule `constant` does not warm up")
         notes.values.setdefault("train", {})["warmup_steps"] = 0
         return
     value = trl.number(key)
-    if not trl.has(key):
+    if not trl.has(key) and not value:
         notes.values.setdefault("train", {})["warmup_steps"] = 0
-        notes.unsaid_only(key, "TRL's default is 0, ours a tenth of the steps; train.warmup_steps written")
+        notes.unsaid_only(key, f"{trl.tool}'s default is 0, ours a tenth of the steps; train.warmup_steps written")
     elif 0 < value < 1 or key == "warmup_ratio":  # transformers takes a number below 1 for a share of the steps
         notes.write(trl, key, "train.warmup_fraction", value, ours=0.1)
     else:
         notes.write(trl, key, "train.warmup_steps", int(value), ours=None)
     if key == "warmup_steps" and trl.has("warmup_ratio"):
-        notes.anyway("warmup_ratio", "warmup_steps decides, in TRL too")
+        notes.anyway("warmup_ratio", f"warmup_steps decides, in {trl.tool} too")
 
 
 def _optimizer(trl: TrlFile, notes: Notes) -> None:
@@ -245,7 +250,8 @@ def _checkpoints(trl: TrlFile, notes: Notes) -> None:
             "save_strategy", "best: train.keep_best keeps the best weights of a run with train.evaluate_every"
         )
     else:
-        notes.missing("save_strategy", f"{strategy}: set train.checkpoint_every to the steps of an epoch")
+        text = f"{strategy}: set train.checkpoint_every to the steps of an epoch"
+        (notes.missing if trl.has("save_strategy") else notes.unsaid_only)("save_strategy", text)
 
 
 def _every(trl: TrlFile, notes: Notes, key: str, option: str, value: float) -> bool:
@@ -269,7 +275,8 @@ def _validation(trl: TrlFile, notes: Notes) -> None:
         every = trl.number("eval_steps") if trl.has("eval_steps") else trl.number("logging_steps")
         key = "eval_steps" if trl.has("eval_steps") else "logging_steps"
         validated = _every(trl, notes, key, "train.evaluate_every", every)
-        notes.converted("eval_strategy", "train.evaluate_every")
+        if trl.has("eval_strategy"):
+            notes.converted("eval_strategy", "train.evaluate_every")
     elif strategy == "epoch":
         notes.missing("eval_strategy", "epoch: set train.evaluate_every to the steps of an epoch")
     elif trl.has("eval_strategy"):
@@ -303,6 +310,25 @@ def _best(trl: TrlFile, notes: Notes, *, validated: bool) -> None:
         notes.values["train"]["keep_best"] = ours
 
 
+def migrate_stopping(trl: TrlFile, notes: Notes, key: str) -> None:
+    """Write `train.early_stop` of the key by which a tool counts validations that got no better."""
+    if not trl.has(key):
+        return
+    if notes.values.get("train", {}).get("evaluate_every") is None:
+        notes.missing(key, "train.early_stop needs train.evaluate_every")
+    else:
+        notes.write(trl, key, "train.early_stop", trl.count(key), ours=None)
+
+
+def _unsaid_precision(trl: TrlFile, notes: Notes) -> None:
+    default = trl.get("bf16")
+    if default != "auto":
+        known = "off" if default is False else "on"
+        notes.unsaid_only(
+            "bf16", f"{trl.tool}'s default is {known}; engine.precision is auto: bf16 where the hardware has it"
+        )
+
+
 def migrate_engine(trl: TrlFile, notes: Notes) -> None:
     """Write the section `engine`; none of it changes a number beyond rounding."""
     if trl.flag("fp16"):
@@ -312,16 +338,18 @@ def migrate_engine(trl: TrlFile, notes: Notes) -> None:
     if trl.has("bf16"):
         notes.write(trl, "bf16", "engine.precision", "bf16" if trl.flag("bf16") else "fp32", ours="auto")
     elif not trl.flag("fp16"):
-        notes.unsaid_only("bf16", "TRL's default is on; engine.precision is auto: bf16 where the hardware has it")
+        _unsaid_precision(trl, notes)
     key = "activation_checkpointing" if trl.has("activation_checkpointing") else "gradient_checkpointing"
     if trl.has(key):
         notes.write(trl, key, "engine.activation_checkpointing", trl.flag(key), ours="auto")
     else:
         notes.unsaid_only(
-            key, "TRL's default is on; engine.activation_checkpointing is auto: when memory needs it"
+            key,
+            f"{trl.tool}'s default is {'on' if trl.flag(key) else 'off'}; engine.activation_checkpointing is "
+            "auto: when memory needs it",
         )
     if key == "activation_checkpointing" and trl.has("gradient_checkpointing"):
-        notes.anyway("gradient_checkpointing", "activation_checkpointing decides, in TRL too")
+        notes.anyway("gradient_checkpointing", f"activation_checkpointing decides, in {trl.tool} too")
     notes.write(trl, "torch_compile", "engine.compile", trl.flag("torch_compile"), ours=False)
     if trl.flag("use_cpu"):
         notes.write(trl, "use_cpu", "engine.device", "cpu", ours="auto")

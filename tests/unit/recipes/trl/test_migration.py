@@ -10,8 +10,9 @@ import pytest
 from penchant.config import build_config
 from penchant.errors import UsageError
 from penchant.recipes import load_recipe
+from penchant.recipes.account import Migration, migration_text
 from penchant.recipes.trl.keys import KEYS, OLD_KEYS
-from penchant.recipes.trl.migration import Migration, migrate, migrate_file, migration_text
+from penchant.recipes.trl.migration import migrate, migrate_file
 
 HANDBOOK = """
 model_name_or_path: alignment-handbook/zephyr-7b-sft-qlora
@@ -166,12 +167,12 @@ def test_every_key_of_a_file_is_spoken_about(key: str) -> None:
 def test_a_key_that_says_trls_default_needs_nothing() -> None:
     migration = migrate({"report_to": "none", "push_to_hub": False, "hub_token": None, "zzz": 1})
     assert set(notes(migration, "needless")) == {"report_to", "push_to_hub", "hub_token"}
-    assert notes(migration, "lost") == {"zzz": "not a TRL 1.16 DPOConfig key."}
+    assert notes(migration, "lost") == {"zzz": "not a key of TRL 1.16."}
 
 
 def test_a_mistyped_key_is_answered_with_the_nearest() -> None:
     found = notes(migrate({"learnin_rate": 1e-6}), "lost")
-    assert found == {"learnin_rate": 'not a TRL 1.16 DPOConfig key. Did you mean "learning_rate"?'}
+    assert found == {"learnin_rate": 'not a key of TRL 1.16. Did you mean "learning_rate"?'}
 
 
 def test_older_names_are_understood_and_named_as_they_stand_in_the_file() -> None:

@@ -1,0 +1,1 @@
+"""From axolotl's configuration files to recipes; `migration` is where it begins."""
