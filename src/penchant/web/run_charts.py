@@ -92,9 +92,7 @@ def run_charts(
         generations: Lines of `generations.jsonl`.
         at_reference: The loss where policy == reference; None where it is not known.
     """
-    charts = learning_curves(steps, loss_at_reference=at_reference) if steps else []
-    if validations:
-        charts += learning_curves(validations, held_out=True, loss_at_reference=at_reference)
+    charts = learning_curves(steps, validations=validations, loss_at_reference=at_reference)
     answers = (lines_chart(name, title, {"policy": generations}, key) for name, title, key in _ANSWERS)
     return [*charts, *(chart for chart in answers if chart is not None)]
 
