@@ -17,7 +17,7 @@ from penchant.web.kept import Kept
 from penchant.web.run_charts import MOST_TOGETHER, overlay_charts, run_charts
 from penchant.web.run_files import Row, RunFiles, sign_of
 from penchant.web.run_shelf import RunShelf
-from penchant.web.run_state import RUNNING, RunState, state_of
+from penchant.web.run_state import RUNNING, SILENT, RunState, state_of
 from penchant.web.run_steps import RunWork, StepPages
 from penchant.web.run_views import PAGES, run_judged, run_view, table_row
 from penchant.web.site import Part, render
@@ -29,6 +29,7 @@ PAGE_POLICY = (
 )
 _STEP_PAGE = re.compile(r"/step/(?P<step>\d{1,12})(/pair/(?P<pair>\d{1,6}))?(?P<live>/live)?", re.ASCII)
 _LARGEST_PAGE = 1 << 26  # bytes
+_GOES_ON = (RUNNING, SILENT)
 _KEPT = 64  # runs of which charts are kept
 _LOOK = 2000  # milliseconds from one look at a run that goes on to the next
 _LOOK_AT_LIST = 5000
@@ -138,7 +139,7 @@ class _Runs:
             charts=None if known else charts,
             version=version,
             look=_LOOK,
-            goes_on=state.state == RUNNING,
+            goes_on=state.state in _GOES_ON,
         )
 
     def _version(self, files: RunFiles) -> str:
@@ -151,7 +152,7 @@ class _Runs:
 
     def _judgement(self, files: RunFiles, state: RunState, version: str) -> Row:
         _, judged = self._judged.get(
-            str(files.path), version, lambda: run_judged(files, state), hurry=state.state != RUNNING
+            str(files.path), version, lambda: run_judged(files, state), hurry=state.state not in _GOES_ON
         )
         return judged
 
@@ -164,7 +165,7 @@ class _Runs:
             str(files.path),
             version,
             lambda: run_charts(steps, validations, generations, start),
-            hurry=state.state != RUNNING,
+            hurry=state.state not in _GOES_ON,
         )
 
     def _found(self, name: str) -> RunFiles:
