@@ -52,7 +52,7 @@ def test_a_page_follows_a_run_and_keeps_what_its_reader_does(
         top = page.evaluate("scrollY")
         assert top > 0
         write_lines(run / "metrics.jsonl", steps[12:20], more=True)
-        page.wait_for_function("document.querySelector('progress').value === 20")
+        page.wait_for_selector("progress[value='20']")
         assert page.evaluate("document.querySelector('#figures-1').open")
         assert page.evaluate("document.activeElement.closest('details').id") == "figures-1"
         assert page.evaluate("scrollY") == top
@@ -77,10 +77,10 @@ def test_a_step_is_pointed_at_and_its_tokens_are_asked_for_by_keyboard(
         assert page.is_checked("input[type=checkbox]")
         page.click("th.name a")
         assert HOSTILE in page.inner_text("#run-findings")
-        box = page.locator("svg[data-steps]").first.bounding_box()
-        left, right, first, last = map(
-            float, page.locator("svg[data-steps]").first.get_attribute("data-steps").split()
-        )
+        chart = page.locator("svg[data-steps]").first
+        chart.scroll_into_view_if_needed()
+        box = chart.bounding_box()
+        left, right, first, last = map(float, chart.get_attribute("data-steps").split())
         share = left + (17 - first) / (last - first) * (right - left)
         page.mouse.click(box["x"] + share * box["width"], box["y"] + box["height"] / 2)
         page.wait_for_selector("h1:text-is('Step 17')")
@@ -104,7 +104,7 @@ def test_a_page_follows_a_run_that_trains_in_another_process(
         f"folder = Path({str(tmp_path)!r});"
         "start = save_tiny(folder / 'start', tiny_llama(layers=2));"
         "data = write_rows(folder / 'rows.jsonl', pair_rows(200));"
-        "config = tiny_config(start, train={'batch_pairs': 2, 'epochs': 2.0});"
+        "config = tiny_config(start, train={'batch_pairs': 2, 'epochs': 8.0});"
         "train_run(config, data, folder / 'runs' / 'live')"
     )
     (tmp_path / "runs").mkdir()
@@ -125,5 +125,5 @@ def test_a_page_follows_a_run_that_trains_in_another_process(
             training.kill()
             training.wait()
         assert len(seen) > 3
-        assert "200 / 200" in page.inner_text("#run-now")
+        assert "800 / 800" in page.inner_text("#run-now")
         assert page.locator("#run-charts svg").count() >= 5

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -43,6 +44,8 @@ def _ui(runs: Path, port: int, *, as_json: bool) -> None:
     from penchant.web.serve import serve
 
     quiet_libraries()
+    # a run of somebody else may name any model: what is not on this machine already stays unread
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
     parts = make_parts(runs, _run_work())
 
     def ready(address: str) -> None:

@@ -1,11 +1,8 @@
-"""The curves of a run and of several: drawn when they are asked for, kept while their figures stay the same."""
+"""The curves of a run, and of several over one another."""
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
-from threading import Lock
-from time import monotonic
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,8 +17,6 @@ Row = Mapping[str, Any]
 MOST_TOGETHER = 6  # runs in one chart that can still be told apart
 _POINTS = 500
 _FEW = 15  # points, each of which is shown
-_KEPT = 64  # sets of charts
-_REST = 10  # a run that goes on is drawn anew at most for a tenth of the time
 _LINES = [(COLOURS[place % 3], DASHES[(place + place // 3) % 3]) for place in range(MOST_TOGETHER)]
 _ANSWERS = (
     ("kl", "Generated answers: KL from the reference (nats per token)", "kl_per_token"),
@@ -36,49 +31,6 @@ _TOGETHER = (
     ("rejected", "Reward of rejected responses (beta x nats)", "rewards/rejected"),
     ("gradient", "Gradient norm before clipping", "grad_norm"),
 )
-
-
-class ChartShelf:
-    """Keeps charts by what they were drawn from, so that none is drawn twice; for any thread."""
-
-    def __init__(self) -> None:
-        self._lock, self._drawing = Lock(), Lock()
-        self._kept: OrderedDict[str, tuple[str, list[Chart], float]] = OrderedDict()
-
-    def charts(
-        self, name: str, version: str, draw: Callable[[], list[Chart]], *, hurry: bool = True
-    ) -> tuple[str, list[Chart]]:
-        """Return charts and the version that they show.
-
-        Args:
-            name: Of the set of charts.
-            version: Of the figures.
-            draw: Draws them.
-            hurry: Otherwise older charts do until ten times what drawing them took has passed.
-        """
-        found = self._known(name, version, hurry)
-        if found:
-            return found
-        with self._drawing:  # who asks for the same meanwhile waits for it instead of drawing it, too
-            found = self._known(name, version, hurry)
-            if found:
-                return found
-            began = monotonic()
-            charts = draw()
-            ended = monotonic()
-            with self._lock:
-                self._kept[name] = (version, charts, ended + _REST * (ended - began))
-                while len(self._kept) > _KEPT:
-                    self._kept.popitem(last=False)
-        return version, charts
-
-    def _known(self, name: str, version: str, hurry: bool) -> tuple[str, list[Chart]] | None:
-        with self._lock:
-            kept = self._kept.get(name)
-            if kept is None or (kept[0] != version and (hurry or monotonic() >= kept[2])):
-                return None
-            self._kept.move_to_end(name)
-            return kept[0], kept[1]
 
 
 def run_charts(

@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 import stat
 from collections.abc import Callable, Mapping
+from itertools import count
 from pathlib import Path
-from threading import RLock
+from sys import intern
+from threading import Lock
 from typing import Any
 
 from penchant.errors import PenchantError
@@ -16,6 +18,7 @@ from penchant.web.line_tail import LineTail, object_of
 
 Row = dict[str, Any]
 
+_NUMBERS = count(1)
 _LARGEST = 1 << 26  # bytes of a file that is read whole
 _STEP_FIRST = re.compile(rb'\{"step": (\d{1,15})[,}]')  # as the engine writes it; saves parsing the pairs
 
@@ -32,10 +35,15 @@ class StepLines:
         self._tail = LineTail(path)
         self._by_step: dict[float, Row] = {}
         self._rows: list[Row] = []
+        self._lock = Lock()
         self.unreadable, self.version = 0, 0
 
     def rows(self) -> list[Row]:
-        """Return all lines so far in the order of their steps; not to be changed."""
+        """Return all lines so far in the order of their steps; not to be changed, and never changed later."""
+        with self._lock:
+            return self._read_on()
+
+    def _read_on(self) -> list[Row]:
         changed = False
         for anew, lines in self._tail.read_all():
             if anew:
@@ -54,7 +62,7 @@ class StepLines:
         if row is None or step is None:
             self.unreadable += bool(text.strip())
         else:
-            self._by_step[step] = row
+            self._by_step[step] = {intern(key): value for key, value in row.items()}
 
 
 class PairLines:
@@ -63,24 +71,21 @@ class PairLines:
     def __init__(self, path: Path) -> None:
         self._path, self._tail = path, LineTail(path)
         self._starts: dict[int, tuple[int, int]] = {}
+        self._lock = Lock()
 
     def line(self, step: int) -> Row | None:
         """Return the line of a step, or None where there is none that can be read."""
-        self._look()
-        if step not in self._starts:
-            return None
-        start, size = self._starts[step]
+        with self._lock:
+            self._look()
+            if step not in self._starts:
+                return None
+            start, size = self._starts[step]
         try:
             with self._path.open("rb") as file:
                 file.seek(start)
                 return object_of(file.read(size))
         except OSError:
             return None
-
-    def steps(self) -> list[int]:
-        """Return the steps that there are lines of, in order."""
-        self._look()
-        return sorted(self._starts)
 
     def _look(self) -> None:
         for anew, lines in self._tail.read_all():
@@ -103,11 +108,12 @@ class RunFiles:
         validations: Lines of `validation.jsonl`.
         generations: Lines of `generations.jsonl`.
         pairs: Lines of `pairs.jsonl`.
-        lock: To be held while any of these is read.
+        number: Of this object in this process; no other has it.
     """
 
     def __init__(self, name: str, path: Path) -> None:
-        self.name, self.path, self.lock = name, path, RLock()
+        self.name, self.path, self.number = name, path, next(_NUMBERS)
+        self._lock = Lock()
         self.steps = StepLines(path / "metrics.jsonl")
         self.validations = StepLines(path / "validation.jsonl")
         self.generations = StepLines(path / "generations.jsonl")
@@ -129,7 +135,7 @@ class RunFiles:
 
     def _read(self, name: str, read: Callable[[Path], Any]) -> tuple[Any, str]:
         path = self.path / name
-        with self.lock:
+        with self._lock:
             sign = sign_of(path)
             key = f"{name} {read.__name__}"
             if key not in self._kept or self._kept[key][0] != sign:

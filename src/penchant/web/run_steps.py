@@ -57,10 +57,8 @@ class StepPages:
 
     def step(self, request: Request, files: RunFiles, number: int, *, live: bool) -> Response:
         """A step with its pairs, those of the highest loss first."""
-        with files.lock:
-            rows = files.steps.rows()
-            line = files.pairs.line(number)
-            steps = [int(row["step"]) for row in rows]
+        rows, line = files.steps.rows(), files.pairs.line(number)
+        steps = [int(row["step"]) for row in rows]
         row = next((row for row in rows if row["step"] == number), None)
         if row is None and line is None:
             raise HTTPException(404, f"There is no step {number} in this run.")
@@ -110,9 +108,7 @@ class StepPages:
         return RedirectResponse(f"/runs/{quote(files.name)}/step/{number}/pair/{place}#tokens", status_code=303)
 
     def _pair(self, files: RunFiles, number: int, place: int) -> Row:
-        with files.lock:
-            line = files.pairs.line(number)
-        for pair in pairs_of(line or {}):
+        for pair in pairs_of(files.pairs.line(number) or {}):
             if pair["place"] == place:
                 return pair
         raise HTTPException(404, "There is no such pair in this step.")

@@ -60,22 +60,34 @@ def table_row(state: RunState, now: float) -> Row:
     }
 
 
-def run_view(files: RunFiles, state: RunState, now: float) -> Row:
-    """Return what a run's page says beside its charts, and what it goes on to say while the run goes on."""
+def run_judged(files: RunFiles, state: RunState) -> Row:
+    """Return what takes longer to say of a run: findings, what went wrong in finding them, steps worth a look."""
+    steps = files.steps.rows()
+    found, wrong = findings(files, state)
+    unusual = [{"step": one.step, "reason": one.reason} for one in unusual_steps(steps)]
+    return {"findings": found, "wrong": wrong, "unusual": unusual, "highest": _highest(steps)}
+
+
+def run_view(files: RunFiles, state: RunState, now: float, judged: Row) -> Row:
+    """Return what a run's page says beside its charts, and what it goes on to say while the run goes on.
+
+    Args:
+        files: Of the run.
+        state: Of the run.
+        now: Seconds since 1970.
+        judged: See `run_judged`.
+    """
     steps, training = files.steps.rows(), files.object("eval/training.json")[0]
     left = seconds_left(steps, state.total) if state.state == RUNNING and steps else None
-    found, wrong = findings(files, state)
     return {
         "progress": _progress(state),
         "written": "" if state.written is None else ago(now - state.written),
         "now": time.strftime("%H:%M:%S", time.localtime(now)),
         "left": "" if left is None else duration(left),
         "tiles": tiles(steps),
-        "findings": found,
+        **judged,
         "unfinished": not training,
-        "problems": [*state.problems, *wrong, *_unread(files)],
-        "unusual": [{"step": one.step, "reason": one.reason} for one in unusual_steps(steps)],
-        "highest": _highest(steps),
+        "problems": [*state.problems, *judged["wrong"], *_unread(files)],
         "events": events(files),
         "reasons": [str(reason) for reason in _list(_verdict(files).get("reasons"))],
         "pages": {name: title for name, title in PAGES.items() if (files.path / name).is_file()},

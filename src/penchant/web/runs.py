@@ -14,12 +14,13 @@ from starlette.routing import Route
 
 from penchant.reporting.charts import Chart
 from penchant.reporting.figures import finite_number
-from penchant.web.run_charts import MOST_TOGETHER, ChartShelf, overlay_charts, run_charts
-from penchant.web.run_files import RunFiles
+from penchant.web.kept import Kept
+from penchant.web.run_charts import MOST_TOGETHER, overlay_charts, run_charts
+from penchant.web.run_files import Row, RunFiles, sign_of
 from penchant.web.run_shelf import RunShelf
-from penchant.web.run_state import RUNNING, RunState, state_of
+from penchant.web.run_state import RUNNING, SILENT, RunState, state_of
 from penchant.web.run_steps import RunWork, StepPages
-from penchant.web.run_views import PAGES, run_view, table_row
+from penchant.web.run_views import PAGES, run_judged, run_view, table_row
 from penchant.web.site import Part, render
 
 # a page of a run may come from anybody: it gets no script, no address, and an origin of its own
@@ -29,6 +30,8 @@ PAGE_POLICY = (
 )
 _STEP_PAGE = re.compile(r"/step/(?P<step>\d{1,12})(/pair/(?P<pair>\d{1,6}))?(?P<live>/live)?", re.ASCII)
 _LARGEST_PAGE = 1 << 26  # bytes
+_GOES_ON = (RUNNING, SILENT)
+_KEPT = 64  # runs of which charts are kept
 _LOOK = 2000  # milliseconds from one look at a run that goes on to the next
 _LOOK_AT_LIST = 5000
 
@@ -42,7 +45,8 @@ class _Runs:
     """
 
     def __init__(self, shelf: RunShelf, work: RunWork) -> None:
-        self._shelf, self._charts, self._steps = shelf, ChartShelf(), StepPages(work)
+        self._shelf, self._steps = shelf, StepPages(work)
+        self._charts, self._judged = Kept[list[Chart]](_KEPT), Kept[Row](_KEPT)
 
     def table(self, request: Request) -> Response:
         """All runs; with `live` in the query, only what changes."""
@@ -69,13 +73,10 @@ class _Runs:
         now = time.time()
         states, rows, versions = [], {}, []
         for name, files in chosen.items():
-            with files.lock:
-                rows[name] = list(files.steps.rows())
-                versions.append(f"{name} {files.steps.version}")
-                states.append(state_of(files, now))
-        _, charts = self._charts.charts(
-            f"together {sorted(names)}", "\n".join(versions), lambda: overlay_charts(rows)
-        )
+            rows[name] = files.steps.rows()
+            versions.append(f"{files.number}.{files.steps.version}")
+            states.append(state_of(files, now))
+        _, charts = self._charts.get(f"together {sorted(names)}", " ".join(versions), lambda: overlay_charts(rows))
         return render(
             request,
             "runs_compare.html.j2",
@@ -124,11 +125,11 @@ class _Runs:
 
     def _overview(self, request: Request, files: RunFiles, *, live: bool) -> Response:
         now = time.time()
-        with files.lock:
-            state = state_of(files, now)
-            view = run_view(files, state, now)
-            version, charts = self._drawn(files, state)
-            texts = {"config": files.text("config.yaml"), "traceback": files.text("traceback.txt")}
+        state = state_of(files, now)
+        version = self._version(files)
+        view = run_view(files, state, now, self._judgement(files, state, version))
+        version, charts = self._drawn(files, state, version)
+        texts = {"config": files.text("config.yaml"), "traceback": files.text("traceback.txt")}
         known = live and request.query_params.get("charts") == version
         return render(
             request,
@@ -139,20 +140,33 @@ class _Runs:
             charts=None if known else charts,
             version=version,
             look=_LOOK,
-            goes_on=state.state == RUNNING,
+            goes_on=state.state in _GOES_ON,
         )
 
-    def _drawn(self, files: RunFiles, state: RunState) -> tuple[str, Sequence[Chart]]:
+    def _version(self, files: RunFiles) -> str:
+        """What changes with any line of the run, and with its end."""
+        logs = (files.steps, files.validations, files.generations)
+        for log in logs:
+            log.rows()
+        ended = sign_of(files.path / "eval" / "training.json")
+        return f"{files.number}.{'.'.join(str(log.version) for log in logs)}.{ended and ended[0]}"
+
+    def _judgement(self, files: RunFiles, state: RunState, version: str) -> Row:
+        _, judged = self._judged.get(
+            str(files.path), version, lambda: run_judged(files, state), hurry=state.state not in _GOES_ON
+        )
+        return judged
+
+    def _drawn(self, files: RunFiles, state: RunState, version: str) -> tuple[str, Sequence[Chart]]:
         steps, validations, generations = (
             log.rows() for log in (files.steps, files.validations, files.generations)
         )
         start = finite_number(files.object("eval/training.json")[0].get("loss_at_reference"))
-        version = f"{files.steps.version}.{files.validations.version}.{files.generations.version}.{start}"
-        return self._charts.charts(
+        return self._charts.get(
             str(files.path),
             version,
             lambda: run_charts(steps, validations, generations, start),
-            hurry=state.state != RUNNING,
+            hurry=state.state not in _GOES_ON,
         )
 
     def _found(self, name: str) -> RunFiles:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from concurrent.futures import ThreadPoolExecutor
 from xml.etree import ElementTree
 
 import numpy as np
@@ -48,6 +49,21 @@ def test_a_chart_has_no_style_no_metadata_and_inks_with_the_page() -> None:
     assert "http" not in svg
     assert "currentColor" in svg
     assert "#010203" not in svg
+
+
+def test_charts_that_are_drawn_at_once_are_those_that_are_drawn_alone() -> None:
+    alone = learning_curves(steps(40))
+    with ThreadPoolExecutor(4) as pool:
+        assert all(found == alone for found in pool.map(lambda _: learning_curves(steps(40)), range(4)))
+
+
+def test_an_axis_of_steps_says_where_it_begins_and_ends() -> None:
+    root = ElementTree.fromstring(learning_curves(steps(40))[0].svg)
+    left, right, first, last = map(float, (root.get("data-steps") or "").split())
+    assert 0 < left < right <= 1
+    assert first < 1
+    assert last > 40
+    assert ElementTree.fromstring(fraction_bars("bars", "Bars", [Bar("a", 0.5)]).svg).get("data-steps") is None
 
 
 def test_the_same_numbers_give_the_same_bytes() -> None:

@@ -12,7 +12,7 @@ from tests.written_runs import write_lines, write_object, write_run, write_statu
 
 from penchant.web.run_files import RunFiles
 from penchant.web.run_state import seconds_left, state_of
-from penchant.web.run_views import ago, findings, run_view, tiles
+from penchant.web.run_views import ago, findings, run_judged, run_view, tiles
 
 NOW = 1_800_000_000.0
 
@@ -106,7 +106,8 @@ def test_lines_of_a_resumed_run_count_once_and_strange_ones_are_counted(tmp_path
         file.write('{"step": 2, "loss": 3.0}\n[]\n{"step": NaN}\n{"step": 3, "lo')
     files = RunFiles("it", run)
     assert [row["loss"] for row in files.steps.rows()] == [1.0, 3.0]
-    problems = run_view(files, state_of(files, NOW), NOW)["problems"]
+    found = state_of(files, NOW)
+    problems = run_view(files, found, NOW, run_judged(files, found))["problems"]
     assert problems == ["metrics.jsonl: lines that are no figures of a step: 2"]
 
 

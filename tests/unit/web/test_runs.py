@@ -107,14 +107,14 @@ def test_a_run_has_its_figures_curves_and_steps_worth_a_look(known: httpx2.Clien
     text = text_of(known.get("/runs/aligned/2-dpo"))
     for expected in ("It worked: well.", "Chosen that fell", "found nothing against this run", "path: bundled"):
         assert expected in text
-    assert text.count("<svg") == 5
+    assert text.count("<svg") == 4
     assert 'href="/runs/aligned/2-dpo/step/30">Step 30</a>' in text
     assert "deviations above" in text
     assert "data-live=" not in text  # it is finished
     live = text_of(known.get("/runs/aligned/2-dpo/live"))
     version = live.split('data-version="')[1].split('"')[0]
     again = text_of(known.get("/runs/aligned/2-dpo/live", params={"charts": version}))
-    assert (live.count("<svg"), again.count("<svg")) == (5, 0)
+    assert (live.count("<svg"), again.count("<svg")) == (4, 0)
 
 
 def test_hostile_text_stays_text(known: httpx2.Client) -> None:

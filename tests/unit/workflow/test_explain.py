@@ -23,13 +23,14 @@ from tests.tiny import (
 )
 
 from penchant.batching.pair_batch import Group
-from penchant.errors import Stopped, UsageError
+from penchant.errors import DataError, Stopped, UsageError
 from penchant.models.bundled import cache_directory
 from penchant.models.load import load_model
 from penchant.workflow import evaluate as evaluation
 from penchant.workflow import pair_tokens as scoring
 from penchant.workflow.evaluate import evaluate, subject_of, write_evaluation
 from penchant.workflow.explain import explain
+from penchant.workflow.pair_tokens import scored_pair
 from penchant.workflow.run_record import held_out_texts, read_run, training_texts
 from penchant.workflow.setup import read_pairs, tokenize
 from penchant.workflow.stopping import Stopper
@@ -111,6 +112,28 @@ def test_the_stored_reference_gives_the_scores_of_the_model(
     anew = answer(explain(folder / "ruined", "chosen_falls"), "chosen_falls")["tokens"]
     assert scored == ["policy", "policy", "reference"]
     assert anew["fall"] == pytest.approx(stored["fall"], rel=1e-5)
+
+
+def test_a_single_pair_is_told_token_by_token_as_its_run_measured_it(folder: Path) -> None:
+    record = read_run(folder / "ruined")
+    name = record.pair_lines[-1]["id"][0]
+    told = Notes()
+    found = scored_pair(folder / "ruined", name, told)
+    assert len(told.lines) >= 1
+    pair, _ = training_texts(record)
+    assert "".join(token.text for token in found.chosen) == f"{pair[name].chosen}<|im_end|>"
+    assert "".join(token.text for token in found.rejected) == f"{pair[name].rejected}<|im_end|>"
+    start, trained = (load_model(str(folder / part / "model"), device="cpu") for part in ("sft", "ruined"))
+    rows, ledger = read_pairs(folder / "noise.jsonl", split=None)
+    ids = next(one for one in tokenize(rows, ledger, trained.chat, record.config.data) if one.id == name)
+    groups = [Group(ids.prompt_ids, (ids.rejected_ids,))]
+    for loaded, values in (
+        (trained, [token.policy for token in found.rejected]),
+        (start, [token.reference for token in found.rejected]),
+    ):
+        assert values == pytest.approx(plain_token_logps(loaded.model, groups).tolist(), abs=2e-3)
+    with pytest.raises(DataError, match="holds no pair nobody"):
+        scored_pair(folder / "ruined", "nobody", told)
 
 
 def test_tokens_are_not_scored_when_not_wanted_or_not_possible(folder: Path, tmp_path: Path) -> None:
