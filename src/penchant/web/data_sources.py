@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from penchant.config import Config, build_config
+from penchant.config import Config, StrengthConfig, build_config
 from penchant.data.files import split_names
 from penchant.data.formats import EXAMPLES, FORMATS, LABELLED, DataFormat
 from penchant.errors import PenchantError, UsageError, did_you_mean
@@ -115,6 +116,18 @@ def run_settings(run: Path) -> Config | None:
         values.pop("run", None)
         return build_config(values, where=str(run / "config.yaml"))
     except (PenchantError, OSError, AttributeError):
+        return None
+
+
+def thresholds_of(source: DataSource) -> StrengthConfig | None:
+    """Return the thresholds of strength that the data was filtered with, None where no card says any."""
+    data = source.data_path()
+    if data is None or not data.is_dir():
+        return None
+    try:
+        card = json.loads((data / "card.json").read_text(encoding="utf-8"))
+        return StrengthConfig.model_validate(card["strength"]["thresholds"])
+    except (OSError, ValueError, KeyError, TypeError):
         return None
 
 
