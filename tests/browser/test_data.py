@@ -15,10 +15,10 @@ from penchant.web.data_sources import named_source
 
 def made(path: Path) -> str:
     """The address of a file whose index is there."""
-    source = named_source(path)
+    source, builds = named_source(path), Builds()
     while True:
         try:
-            with Builds().open(source):
+            with builds.open(source):
                 return f"/data/{source.key}"
         except NotReadyError:
             continue

@@ -42,6 +42,7 @@ QUICK_RULES = tuple(rule for rule in RULES if rule != "nouns_and_verbs")
 Progress = Callable[[str, int], None]
 _NO_TAGGER = Tagger("none", "", lambda _: 0)  # no quick rule asks it
 
+_OF_THE_DISK = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY)
 _SCHEMA = """
 CREATE TABLE kinds(kind INTEGER PRIMARY KEY, fate TEXT, reason TEXT, split TEXT, source TEXT, rule TEXT);
 CREATE TABLE rows(number INTEGER PRIMARY KEY, kind INTEGER, gap INTEGER, longest INTEGER, difference REAL,
@@ -140,6 +141,8 @@ def build_index(source: DataSource, path: Path, progress: Progress) -> None:
             flush(unfinished)
             os.replace(unfinished, path)
     except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode & 0xFF not in _OF_THE_DISK:
+            raise
         with disk_errors(path):
             raise OSError(0, str(error)) from error
     finally:

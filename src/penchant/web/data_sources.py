@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -102,21 +103,32 @@ def _runs(folder: Path, depth: int) -> list[Path]:
 
 def run_facts(run: Path) -> dict[str, Any]:
     """Return the circumstances that a run's configuration notes, {} when it cannot be read."""
-    try:
-        facts = read_yaml(run / "config.yaml").get("run")
-    except (PenchantError, OSError, AttributeError):
-        return {}
+    facts = _written(run).get("run")
     return facts if isinstance(facts, dict) else {}
 
 
 def run_settings(run: Path) -> Config | None:
     """Return a run's settings, None when they cannot be read by this version."""
-    try:
-        values = read_yaml(run / "config.yaml")
-        values.pop("run", None)
-        return build_config(values, where=str(run / "config.yaml"))
-    except (PenchantError, OSError, AttributeError):
+    settings = {name: section for name, section in _written(run).items() if name != "run"}
+    if not settings:
         return None
+    try:
+        return build_config(settings, where=str(run / "config.yaml"))
+    except PenchantError:
+        return None
+
+
+def _written(run: Path) -> dict[str, Any]:
+    try:
+        return _read_once(run / "config.yaml", (run / "config.yaml").stat().st_mtime_ns)
+    except (PenchantError, OSError):
+        return {}
+
+
+@lru_cache(maxsize=256)
+def _read_once(file: Path, _changed: int) -> dict[str, Any]:
+    values = read_yaml(file)
+    return values if isinstance(values, dict) else {}
 
 
 def thresholds_of(source: DataSource) -> StrengthConfig | None:
