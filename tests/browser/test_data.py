@@ -77,6 +77,7 @@ def test_hostile_rows_do_nothing_and_keys_reach_everything(visit: Callable[..., 
         assert page.title().endswith("evil.jsonl · Penchant")
         page.keyboard.press("u")
         page.wait_for_url(f"{origin}{base}?q=yes")
+        page.wait_for_load_state("load")
         assert "1 left out by you" in page.inner_text("main")
 
 
@@ -95,4 +96,5 @@ def test_it_works_with_scripts_off(visit: Callable[..., Visitor], tmp_path: Path
         page.fill("#reason", "no good")
         page.click("text=Leave this row out")
         page.click("text=Undo: put it back")
-        assert page.locator("#reason").count() == 1
+        page.wait_for_selector("#reason")
+        page.wait_for_load_state("load")  # before the server goes
