@@ -24,12 +24,10 @@ def made(path: Path) -> str:
             continue
 
 
-def test_hostile_rows_do_nothing_and_keys_reach_everything(visit: Callable[..., Visitor], tmp_path: Path) -> None:
+def test_hostile_rows_do_nothing(visit: Callable[..., Visitor], tmp_path: Path) -> None:
     path = write_rows(tmp_path / "evil.jsonl", [*hostile_rows(), *rows_of(120)])
-    runs = tmp_path / "runs"
-    runs.mkdir()
     base = made(path)
-    with running([data_part([path], runs=runs)]) as origin:
+    with running([data_part([path])]) as origin:
         visitor = visit(origin, viewport={"width": 390, "height": 800}, color_scheme="dark")
         page = visitor.go(f"{base}?q=onerror")
         fits = "document.documentElement.scrollWidth <= innerWidth"
@@ -44,8 +42,12 @@ def test_hostile_rows_do_nothing_and_keys_reach_everything(visit: Callable[..., 
             assert page.evaluate(fits)
         assert "⟨U+202E⟩" in visitor.go(f"{base}/rows/1").inner_text("main")
 
-        # from here on by keys alone
-        page = visitor.go(base)
+
+def test_keys_alone_reach_everything(visit: Callable[..., Visitor], tmp_path: Path) -> None:
+    path = write_rows(tmp_path / "rows.jsonl", [*hostile_rows(), *rows_of(120)])
+    base = made(path)
+    with running([data_part([path], runs=tmp_path)]) as origin:
+        page = visit(origin).go(base)
         page.keyboard.press("/")
         page.keyboard.type("yes j")
         page.keyboard.press("Escape")
@@ -74,7 +76,7 @@ def test_hostile_rows_do_nothing_and_keys_reach_everything(visit: Callable[..., 
         page.keyboard.press("Enter")
         page.wait_for_url("**#by-hand")
         assert "You left it out: jn/ <img" in page.inner_text("main")
-        assert page.title().endswith("evil.jsonl · Penchant")
+        assert page.title().endswith("rows.jsonl · Penchant")
         page.keyboard.press("u")
         page.wait_for_url(f"{origin}{base}?q=yes")
         page.wait_for_load_state("load")
