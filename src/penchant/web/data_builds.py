@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from penchant.data.atomic import tidy
@@ -41,14 +42,20 @@ class _Build:
     error: Exception | None = None
 
 
+@cache
+def _tidy_once(folder: Path) -> None:
+    """Remove what killed processes left; later it would also be what this one is making."""
+    if folder.is_dir():
+        tidy(folder)
+
+
 class Builds:
     """Opens indexes; what is not there, or damaged, is made in the background."""
 
     def __init__(self) -> None:
         self._builds: dict[Path, _Build] = {}
         self._lock = threading.Lock()
-        if index_folder().is_dir():
-            tidy(index_folder())
+        _tidy_once(index_folder())
 
     @contextlib.contextmanager
     def open(self, source: DataSource) -> Iterator[sqlite3.Connection]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sqlite3
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from penchant.data.tagging import Tagger, load_tagger
 from penchant.errors import PenchantError
 from penchant.types import PreferencePair
 from penchant.web.data_index import quick_strength
-from penchant.web.data_sources import DataSource
+from penchant.web.data_sources import DataSource, thresholds_of
 
 MEANINGS = {
     "empty_prompt": "Its prompt says nothing.",
@@ -123,12 +122,12 @@ def rule_table(pair: PreferencePair, source: DataSource) -> RuleTable | None:
     """Return what the strength filter says of a pair; None for a single response, which it does not judge."""
     if not pair.rejected:
         return None
-    used = _thresholds(source)
+    used = thresholds_of(source)
     config = used or StrengthConfig()  # type: ignore[call-arg]  # pydantic fills it in
     try:
         verdicts = judge_all(pair, config, tagger(config.tagger))
     except PenchantError:  # the tagger's own data is not on this machine
-        verdicts = judge_all(pair, quick_strength(), Tagger("none", "", lambda _: 0))
+        verdicts = judge_all(pair, quick_strength(config), Tagger("none", "", lambda _: 0))
     lines = []
     for verdict in verdicts:
         measured, _, threshold = verdict.evidence.partition(";")
@@ -184,15 +183,3 @@ def prepared_entry(source: DataSource, pair_id: str) -> tuple[str, str, str] | N
 @lru_cache(maxsize=2)
 def _entries(file: Path, _changed: int) -> dict[str, tuple[str, str, str]]:
     return {entry.id: (entry.fate, entry.reason, entry.evidence) for entry in Ledger.read(file)}
-
-
-def _thresholds(source: DataSource) -> StrengthConfig | None:
-    """The thresholds that the data was filtered with, None where no card says any."""
-    data = source.data_path()
-    if data is None or not data.is_dir():
-        return None
-    try:
-        card = json.loads((data / "card.json").read_text(encoding="utf-8"))
-        return StrengthConfig.model_validate(card["strength"]["thresholds"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return None

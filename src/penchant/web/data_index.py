@@ -14,7 +14,7 @@ import os
 import sqlite3
 import zlib
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -24,13 +24,13 @@ from penchant.config import StrengthConfig
 from penchant.data.atomic import disk_errors, flush, hidden_name
 from penchant.data.lint import pair_hits
 from penchant.data.statistics import pair_length
-from penchant.data.strength import RULES, judge_all
+from penchant.data.strength import RULES, Responses, judge_all, sufficient_difference
 from penchant.data.tagging import Tagger
 from penchant.models.bundled import cache_directory
 from penchant.types import PreferencePair, Turn
 from penchant.web.data_rows import BrowsedRow, browsed_rows
 from penchant.web.data_search import words_of
-from penchant.web.data_sources import DataSource
+from penchant.web.data_sources import DataSource, thresholds_of
 
 VERSION = 1
 MOST_LINTED = 200_000  # pairs; the checks across rows hold all of them in memory
@@ -42,6 +42,7 @@ QUICK_RULES = tuple(rule for rule in RULES if rule != "nouns_and_verbs")
 Progress = Callable[[str, int], None]
 _NO_TAGGER = Tagger("none", "", lambda _: 0)  # no quick rule asks it
 
+_OF_THE_DISK = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY)
 _SCHEMA = """
 CREATE TABLE kinds(kind INTEGER PRIMARY KEY, fate TEXT, reason TEXT, split TEXT, source TEXT, rule TEXT);
 CREATE TABLE rows(number INTEGER PRIMARY KEY, kind INTEGER, gap INTEGER, longest INTEGER, difference REAL,
@@ -88,6 +89,18 @@ class RowText:
     note: str
 
 
+@dataclass
+class _Look:
+    """How rows are looked at, and the kinds that were seen: fate, reason, split, source, rule.
+
+    Of a prepared folder only the rows that were kept say where they are from; so there the file counts.
+    """
+
+    thresholds: StrengthConfig
+    by_origin: bool
+    kinds: dict[tuple[str, ...], int] = field(default_factory=dict)
+
+
 def index_folder() -> Path:
     """Return where all indexes lie; everything in it may be deleted."""
     return cache_directory() / "data-browser"
@@ -128,6 +141,8 @@ def build_index(source: DataSource, path: Path, progress: Progress) -> None:
             flush(unfinished)
             os.replace(unfinished, path)
     except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode & 0xFF not in _OF_THE_DISK:
+            raise
         with disk_errors(path):
             raise OSError(0, str(error)) from error
     finally:
@@ -183,11 +198,11 @@ def _fill(connection: sqlite3.Connection, source: DataSource, progress: Progress
     )
     splits: dict[str, list[PreferencePair]] = {}
     numbers: dict[int, int] = {}  # by the identity of a pair that is held
-    kinds: dict[tuple[str, ...], int] = {}
+    look = _Look(quick_strength(thresholds_of(source)), source.kind != "prepared")
     count = 0
     with connection:
         for count, row in enumerate(browsed_rows(source), 1):
-            _insert(connection, count, row, kinds)
+            _insert(connection, count, row, look)
             if row.pair is not None and row.entry.fate != "dropped":
                 splits.setdefault(row.split, []).append(row.pair)
                 numbers[id(row.pair)] = count
@@ -203,7 +218,7 @@ def _fill(connection: sqlite3.Connection, source: DataSource, progress: Progress
             connection.executemany("INSERT OR IGNORE INTO flags VALUES (?, ?, ?)", hits)
         progress("Finishing", count)
         connection.executemany(
-            "INSERT INTO kinds VALUES (?,?,?,?,?,?)", ((kind, *of) for of, kind in kinds.items())
+            "INSERT INTO kinds VALUES (?,?,?,?,?,?)", ((kind, *of) for of, kind in look.kinds.items())
         )
         facts = {"version": str(VERSION), "rows": str(count), "linted": str(int(linted))}
         connection.executemany("INSERT INTO facts VALUES (?, ?)", facts.items())
@@ -213,14 +228,15 @@ def _fill(connection: sqlite3.Connection, source: DataSource, progress: Progress
             connection.execute(f"CREATE INDEX by_{name} ON rows({key})")
 
 
-def _insert(
-    connection: sqlite3.Connection, number: int, row: BrowsedRow, kinds: dict[tuple[str, ...], int]
-) -> None:
+def _insert(connection: sqlite3.Connection, number: int, row: BrowsedRow, look: _Look) -> None:
     entry, pair = row.entry, row.pair
     words = pair_length(pair) if pair is not None else None
-    rule, difference = _strength(pair)
-    source = (pair.origin if pair is not None else "") or Path(entry.source).name or entry.source
-    kind = kinds.setdefault((entry.fate, entry.reason, row.split, storable(source), rule), len(kinds) + 1)
+    rule, difference = _strength(pair, look.thresholds)
+    origin = pair.origin if pair is not None and look.by_origin else ""
+    source = origin or Path(entry.source).name or entry.source
+    kind = look.kinds.setdefault(
+        (entry.fate, entry.reason, row.split, storable(source), rule), len(look.kinds) + 1
+    )
     gap, longest = (words.chosen - words.rejected, max(words[1:3])) if words else (None, None)
     connection.execute(
         "INSERT INTO rows VALUES (?,?,?,?,?,?)", (number, kind, gap, longest, difference, _margin(pair))
@@ -257,18 +273,20 @@ def _searched(row: BrowsedRow) -> tuple[str, str, str]:
     return "\n".join(turn.content for turn in pair.prompt), chosen, rejected
 
 
-def _strength(pair: PreferencePair | None) -> tuple[str, float | None]:
+def _strength(pair: PreferencePair | None, thresholds: StrengthConfig) -> tuple[str, float | None]:
     """The first quick rule that objects, and which share of words is not shared; of a single response nothing."""
     if pair is None or not pair.rejected:
         return "", None
-    verdicts = judge_all(pair, quick_strength(), _NO_TAGGER)
+    verdicts = judge_all(pair, thresholds, _NO_TAGGER)
     first = next((verdict.rule for verdict in verdicts if not verdict.keep), PASSES)
-    return first, next(verdict.figure for verdict in verdicts if verdict.rule == "sufficient_difference")
+    shared = sufficient_difference(Responses(pair.chosen, pair.rejected, _NO_TAGGER), 0.0)  # also where it is off
+    return first, shared.figure
 
 
-def quick_strength() -> StrengthConfig:
-    """Return the default thresholds without the rule that tags."""
-    return StrengthConfig(nouns_and_verbs=None)  # type: ignore[call-arg]  # pydantic fills in the rest
+def quick_strength(thresholds: StrengthConfig | None = None) -> StrengthConfig:
+    """Return thresholds, by default the default ones, without the rule that tags."""
+    config = thresholds or StrengthConfig()  # type: ignore[call-arg]  # pydantic fills it in
+    return config.model_copy(update={"nouns_and_verbs": None})
 
 
 def _margin(pair: PreferencePair | None) -> float | None:

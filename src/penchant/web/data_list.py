@@ -169,11 +169,18 @@ def _excerpt(
     if pair is not None:
         for field, text in _texts(pair):
             if within in ("", field) and (found := first_hit(text, terms)) is not None:
-                start, end = found
-                before = text[max(0, start - _BEFORE) : start]
-                cut = "…" if start > _BEFORE else ""
-                return Excerpt(cut + before, text[start:end], text[end : end + _AFTER], field)
+                return _around(text, *found, field)
     return Excerpt(beginning)
+
+
+def _around(text: str, start: int, end: int, field: str) -> Excerpt:
+    """What was found with whole words on both sides of it."""
+    before, after = text[max(0, start - _BEFORE) : start], text[end : end + _AFTER]
+    if start > _BEFORE:
+        before = "…" + (before.partition(" ")[2] or before)
+    if end + _AFTER < len(text):
+        after = (after.rpartition(" ")[0] or after) + "…"
+    return Excerpt(before, text[start:end], after, field)
 
 
 def _texts(pair: PreferencePair) -> list[tuple[str, str]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from starlette.concurrency import run_in_threadpool
@@ -108,7 +109,7 @@ class _Pages:
             fields=FIELDS,
             called=called,
             list_file=self._by_hand.file(source),
-            data=source.data_path(),
+            words={"list": quote(str(self._by_hand.file(source))), "data": quote(str(source.data_path()))},
         )
 
     def row(self, request: Request) -> Response:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
-from penchant.config import Config, build_config
+from penchant.config import Config, StrengthConfig, build_config
 from penchant.data.files import split_names
 from penchant.data.formats import EXAMPLES, FORMATS, LABELLED, DataFormat
 from penchant.errors import PenchantError, UsageError, did_you_mean
@@ -101,20 +103,43 @@ def _runs(folder: Path, depth: int) -> list[Path]:
 
 def run_facts(run: Path) -> dict[str, Any]:
     """Return the circumstances that a run's configuration notes, {} when it cannot be read."""
-    try:
-        facts = read_yaml(run / "config.yaml").get("run")
-    except (PenchantError, OSError, AttributeError):
-        return {}
+    facts = _written(run).get("run")
     return facts if isinstance(facts, dict) else {}
 
 
 def run_settings(run: Path) -> Config | None:
     """Return a run's settings, None when they cannot be read by this version."""
+    settings = {name: section for name, section in _written(run).items() if name != "run"}
+    if not settings:
+        return None
     try:
-        values = read_yaml(run / "config.yaml")
-        values.pop("run", None)
-        return build_config(values, where=str(run / "config.yaml"))
-    except (PenchantError, OSError, AttributeError):
+        return build_config(settings, where=str(run / "config.yaml"))
+    except PenchantError:
+        return None
+
+
+def _written(run: Path) -> dict[str, Any]:
+    try:
+        return _read_once(run / "config.yaml", (run / "config.yaml").stat().st_mtime_ns)
+    except (PenchantError, OSError):
+        return {}
+
+
+@lru_cache(maxsize=256)
+def _read_once(file: Path, _changed: int) -> dict[str, Any]:
+    values = read_yaml(file)
+    return values if isinstance(values, dict) else {}
+
+
+def thresholds_of(source: DataSource) -> StrengthConfig | None:
+    """Return the thresholds of strength that the data was filtered with, None where no card says any."""
+    data = source.data_path()
+    if data is None or not data.is_dir():
+        return None
+    try:
+        card = json.loads((data / "card.json").read_text(encoding="utf-8"))
+        return StrengthConfig.model_validate(card["strength"]["thresholds"])
+    except (OSError, ValueError, KeyError, TypeError):
         return None
 
 

@@ -150,8 +150,8 @@ def test_leaving_out_writes_a_list_that_prepare_reads_and_undo_empties_it(
     done = site.post(f"/data/{key}/rows/4/put-back", data={"undo": ""})
     assert done.status_code == 303
     assert [one.id for one in read_exclusions(file).values()] == ["row 1"]
-    assert site.post(f"/data/{key}/rows/122/leave-out", data={}).status_code == 404
-    assert site.post(f"/data/{key}/rows/2/other", data={}).status_code == 404
+    assert site.post(f"/data/{key}/rows/122/leave-out", data={"reason": ""}).status_code == 404
+    assert site.post(f"/data/{key}/rows/2/other", data={"reason": ""}).status_code == 404
     assert site.get(f"/data/{key}/rows/2/leave-out").status_code == 405
     assert raw.read_bytes() == before
 
