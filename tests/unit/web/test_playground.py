@@ -91,7 +91,7 @@ def test_a_question_is_answered_by_both_and_what_differs_is_marked(
 
 def test_the_figures_are_log_probabilities_and_their_difference(known: httpx2.Client) -> None:
     text = words(shown(known, ask(known))).replace("\N{MINUS SIGN}", "-")
-    assert "Left, by the policy 5 -10.0-2.000 a token -14.0-2.800 a token +4.0+0.800 a token" in text
+    assert "Left policy 5 -10.0-2.000 -14.0-2.800 +4.0+0.800" in text
     assert "leans to the left answer by 8.0 nats" in text
     assert "beta of 0.1 that is a margin of 0.80 in implicit reward" in text
 

@@ -161,7 +161,7 @@ def test_a_model_that_is_gone_is_explained_and_the_others_are_asked_on(runs: Pat
 def test_starting_questions_are_held_out_ones(models: RunModels, runs: Path, tmp_path: Path) -> None:
     choice = named(models, "one")
     packaged = models.questions(choice)
-    assert (len(packaged.texts), packaged.source) == (3, "Questions of the packaged test.")
+    assert (len(packaged.texts), packaged.source) == (3, "Questions of the test that comes with Penchant.")
     assert models.questions(choice) == packaged
     held = write_rows(tmp_path / "held.jsonl", pair_rows(5))
     run = tmp_path / "run"
