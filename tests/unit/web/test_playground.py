@@ -5,6 +5,8 @@ from __future__ import annotations
 import html
 import json
 import re
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -321,3 +323,23 @@ def test_reading_changes_nothing(known: httpx2.Client, models: MadeUpModels) -> 
         assert known.get(path).status_code == 405
     assert known.get("/playground/talk/x").status_code == 404
     assert models.asked == []
+
+
+def test_ending_the_process_waits_for_no_answer() -> None:
+    program = """
+import time
+from tests.playground import RUN, MadeUpModels
+from penchant.types import Sampling
+from penchant.web.playground_form import voices_of
+from penchant.web.playground_room import Room
+from penchant.web.playground_talk import Talk
+models = MadeUpModels(answers=dict.fromkeys(("left", "right"), "word " * 10**7))
+talk = Talk("a", RUN, voices_of(models.found, RUN, None), "")
+Room(models).ask(talk, "Why?", Sampling(), 9, key="k")
+while talk.exchanges[0].state != "answering":
+    time.sleep(0.01)
+"""
+    found = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (found.returncode, found.stderr) == (0, "")
