@@ -42,6 +42,7 @@ def test_a_conversation_by_keyboard_alone_while_the_answers_grow(
         assert page.inner_text("#status") == "Being written …"
         page.evaluate("document.querySelector('#stop button').focus()")
         page.keyboard.press("Escape")
+        page.wait_for_selector("#status:has-text('Stopping')")
         models.go.set()
         page.wait_for_selector("#status:has-text('Stopped after')")
         page.focus("#question")

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from penchant.cli import completers
+
+if TYPE_CHECKING:
+    from penchant.config import Config
 
 System = Annotated[str | None, typer.Option("--system", help="A system message before prompts without one.")]
 Temperature = Annotated[
@@ -61,3 +65,54 @@ CleanSide = Annotated[
         autocompletion=completers.word_of("chosen", "both", "none"),
     ),
 ]
+
+
+@dataclass(frozen=True)
+class OwnAnswerOptions:
+    """What verbs that train on a model's own answers are told of these, as it was typed.
+
+    Attributes:
+        samples: Answers a prompt.
+        temperature: Of the sampling.
+        top_k: Likewise.
+        top_p: Likewise.
+        max_new_tokens: Longest answer; None = that of the recipe's evaluation.
+        pairs: Which two answers make a pair.
+        pairs_per_prompt: At most.
+        clean: Which side no broken answer may stand on.
+        seed: Of prompts and sampling.
+        margin: Scores no further apart make no pair.
+    """
+
+    samples: int
+    temperature: float
+    top_k: int
+    top_p: float
+    max_new_tokens: int | None
+    pairs: str
+    pairs_per_prompt: int
+    clean: str
+    seed: int
+    margin: float = 0.0
+
+    def settings(self, config: Config) -> dict[str, Any]:
+        """Return the arguments of `penchant.workflow.online.own_answers.OwnAnswers`.
+
+        Args:
+            config: The recipe's.
+
+        Raises:
+            UsageError: A rule of the pairs is none.
+        """
+        from penchant.data.on_policy_pairs import PairRules
+
+        rules: dict[str, Any] = {"choice": self.pairs, "clean": self.clean}
+        return {
+            "samples": self.samples,
+            "temperature": self.temperature,
+            "top_k": self.top_k,
+            "top_p": self.top_p,
+            "max_new_tokens": self.max_new_tokens or config.eval.max_new_tokens,
+            "rules": PairRules(**rules, per_prompt=self.pairs_per_prompt, margin=self.margin),
+            "seed": self.seed,
+        }

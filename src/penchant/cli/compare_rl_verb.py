@@ -15,6 +15,7 @@ from penchant.cli.answer_options import (
     CleanSide,
     HeldOutPrompts,
     LongestByRecipe,
+    OwnAnswerOptions,
     PairChoice,
     PairsPerPrompt,
     PromptSource,
@@ -98,14 +99,19 @@ def compare_rl(
     options = {
         "tokens": tokens,
         "rounds": rounds,
-        "samples": samples,
-        "temperature": temperature,
-        "top_k": top_k,
-        "top_p": top_p,
         "kl_beta": kl_beta,
-        "seed": seed,
     }
-    rules = {"choice": pairs, "per_prompt": pairs_per_prompt, "clean": clean}
+    answers = OwnAnswerOptions(
+        samples=samples,
+        temperature=temperature,
+        top_k=top_k,
+        top_p=top_p,
+        max_new_tokens=max_new_tokens,
+        pairs=pairs,
+        pairs_per_prompt=pairs_per_prompt,
+        clean=clean,
+        seed=seed,
+    )
     names = {"prompts": prompts, "held_out": held_out, "system": system, "judge": judge}
     run_verb(
         lambda: _compare_rl(
@@ -113,8 +119,8 @@ def compare_rl(
             out,
             names,
             options,
-            rules,
-            {"max_new_tokens": max_new_tokens, "prompts_per_step": prompts_per_step},
+            answers,
+            prompts_per_step,
             (methods, learning_rates),
             sets or [],
             resume=resume,
@@ -131,8 +137,8 @@ def _compare_rl(
     out: Path,
     names: Mapping[str, str | None],
     options: Mapping[str, Any],
-    rules: Mapping[str, Any],
-    by_recipe: Mapping[str, int | None],
+    answers: OwnAnswerOptions,
+    prompts_per_step: int | None,
     asked_arms: tuple[str, str | None],
     sets: Sequence[str],
     *,
@@ -150,16 +156,14 @@ def _compare_rl(
     rates = [own_rate / 10, own_rate] if asked_arms[1] is None else _numbers(asked_arms[1])
 
     def work(reporter: Reporter, stopper: Stopper) -> dict[str, Any]:
-        from penchant.data.on_policy_pairs import PairRules
         from penchant.workflow.compare_rl.asked import RlSettings, arms_of, asked_for
         from penchant.workflow.compare_rl.compare import compare_rl
 
         arms = arms_of(methods, rates)
         settings = RlSettings(
             **options,
-            rules=PairRules(**rules),
-            max_new_tokens=by_recipe["max_new_tokens"] or config.eval.max_new_tokens,
-            prompts_per_step=by_recipe["prompts_per_step"] or config.train.batch_pairs,
+            **answers.settings(config),
+            prompts_per_step=prompts_per_step or config.train.batch_pairs,
             choice_prompts=len(rates) > 1,
         )
         asked = asked_for(config, settings, names)

@@ -15,6 +15,7 @@ from penchant.cli.answer_options import (
     CleanSide,
     HeldOutPrompts,
     LongestByRecipe,
+    OwnAnswerOptions,
     PairChoice,
     PairsPerPrompt,
     PromptSource,
@@ -88,18 +89,24 @@ def online(
     """Sample from the model, judge, make pairs, train, evaluate, and go round again."""
     options = {
         "rounds": rounds,
-        "samples": samples,
-        "temperature": temperature,
-        "top_k": top_k,
-        "top_p": top_p,
         "prompts_per_round": prompts_per_round,
         "tokens_per_round": tokens_per_round,
         "again": again,
         "reference": reference,
         "replay": replay,
-        "seed": seed,
     }
-    rules = {"choice": pairs, "per_prompt": pairs_per_prompt, "margin": margin, "clean": clean}
+    answers = OwnAnswerOptions(
+        samples=samples,
+        temperature=temperature,
+        top_k=top_k,
+        top_p=top_p,
+        max_new_tokens=max_new_tokens,
+        pairs=pairs,
+        pairs_per_prompt=pairs_per_prompt,
+        clean=clean,
+        seed=seed,
+        margin=margin,
+    )
     named = {"prompts": prompts, "held_out": held_out, "system": system, "judge": judge}
     run_verb(
         lambda: _online(
@@ -107,8 +114,7 @@ def online(
             out,
             named,
             options,
-            rules,
-            max_new_tokens,
+            answers,
             passes_at,
             sets or [],
             resume=resume,
@@ -125,8 +131,7 @@ def _online(
     out: Path,
     named: Mapping[str, Any],
     options: Mapping[str, Any],
-    rules: Mapping[str, Any],
-    max_new_tokens: int | None,
+    answers: OwnAnswerOptions,
     passes_at: float | None,
     sets: Sequence[str],
     *,
@@ -142,16 +147,13 @@ def _online(
     config = load_recipe(recipe, sets)
 
     def work(reporter: Reporter, stopper: Stopper) -> dict[str, Any]:
-        from penchant.data.on_policy_pairs import PairRules
         from penchant.reporting.online_page import write_online_page
         from penchant.workflow.online.judging import judge_named, mark_of
         from penchant.workflow.online.prompts import named_prompts, parted
         from penchant.workflow.online.rounds import run_online
         from penchant.workflow.online.settings import OnlineSettings
 
-        settings = OnlineSettings(
-            **options, max_new_tokens=max_new_tokens or config.eval.max_new_tokens, rules=PairRules(**rules)
-        )
+        settings = OnlineSettings(**options, **answers.settings(config))
         judge = judge_named(named["judge"])
         ours = named_prompts(named["prompts"], named["system"])
         theirs = None if named["held_out"] is None else named_prompts(named["held_out"], named["system"])

@@ -5,6 +5,8 @@ from __future__ import annotations
 import html
 import json
 import re
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -91,7 +93,7 @@ def test_a_question_is_answered_by_both_and_what_differs_is_marked(
 
 def test_the_figures_are_log_probabilities_and_their_difference(known: httpx2.Client) -> None:
     text = words(shown(known, ask(known))).replace("\N{MINUS SIGN}", "-")
-    assert "Left, by the policy 5 -10.0-2.000 a token -14.0-2.800 a token +4.0+0.800 a token" in text
+    assert "Left policy 5 -10.0-2.000 -14.0-2.800 +4.0+0.800" in text
     assert "leans to the left answer by 8.0 nats" in text
     assert "beta of 0.1 that is a margin of 0.80 in implicit reward" in text
 
@@ -321,3 +323,23 @@ def test_reading_changes_nothing(known: httpx2.Client, models: MadeUpModels) -> 
         assert known.get(path).status_code == 405
     assert known.get("/playground/talk/x").status_code == 404
     assert models.asked == []
+
+
+def test_ending_the_process_waits_for_no_answer() -> None:
+    program = """
+import time
+from tests.playground import RUN, MadeUpModels
+from penchant.types import Sampling
+from penchant.web.playground_form import voices_of
+from penchant.web.playground_room import Room
+from penchant.web.playground_talk import Talk
+models = MadeUpModels(answers=dict.fromkeys(("left", "right"), "word " * 10**7))
+talk = Talk("a", RUN, voices_of(models.found, RUN, None), "")
+Room(models).ask(talk, "Why?", Sampling(), 9, key="k")
+while talk.exchanges[0].state != "answering":
+    time.sleep(0.01)
+"""
+    found = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (found.returncode, found.stderr) == (0, "")

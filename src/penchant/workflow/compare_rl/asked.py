@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -16,6 +16,7 @@ from penchant.evaluation.judges.parse import parse_judge
 from penchant.evaluation.judges.protocol import ByScore, Scorer
 from penchant.types import Prompt
 from penchant.workflow.online.judging import mark_of
+from penchant.workflow.online.own_answers import OwnAnswers, check_ranges
 from penchant.workflow.online.prompts import named_prompts, parted
 from penchant.workflow.online.settings import OnlineSettings, changes, prompts_digest
 
@@ -47,21 +48,16 @@ class Arm:
 
 
 @dataclass(frozen=True)
-class RlSettings:
-    """What all methods have in common, and what the two kinds of method need beside.
+class RlSettings(OwnAnswers):
+    """What all methods have in common, and what the two kinds of method need beside; see `OwnAnswers`.
+
+    Its samples are the group of GRPO and RLOO, too.
 
     Attributes:
         tokens: Generated tokens that each method may spend on training, end tokens included.
         rounds: Of online DPO, each with an equal part of the tokens.
-        samples: Answers a prompt; the group of GRPO and RLOO.
-        temperature: Of the sampling.
-        top_k: See `penchant.generation.sampling.Sampling`.
-        top_p: Likewise.
-        max_new_tokens: Where an answer is cut off.
         prompts_per_step: Prompts of an optimizer step of GRPO and RLOO.
         kl_beta: Their weight of the KL to the start; None: TRL's own, 0 for GRPO and 0.05 for RLOO.
-        rules: How pairs are made of answers.
-        seed: Of the order of the prompts and of the sampling.
         choice_prompts: Whether prompts are kept back from training, for all methods, to choose a learning rate by.
 
     Raises:
@@ -70,40 +66,21 @@ class RlSettings:
 
     tokens: int
     rounds: int = 3
-    samples: int = 8
-    temperature: float = 1.0
-    top_k: int = 50
-    top_p: float = 0.95
-    max_new_tokens: int = 256
     prompts_per_step: int = 8
     kl_beta: float | None = None
-    rules: PairRules = field(default_factory=PairRules)
-    seed: int = 0
     choice_prompts: bool = False
 
     def __post_init__(self) -> None:
         self.online(self.rounds)
-        for name, value, right, allowed in (
+        check_ranges(
             ("--tokens", self.tokens, self.tokens >= self.rounds, "at least one a round"),
             ("--prompts-per-step", self.prompts_per_step, self.prompts_per_step >= 1, "at least 1"),
             ("--kl-beta", self.kl_beta, (self.kl_beta or 0.0) >= 0, "at least 0"),
-        ):
-            if not right:
-                raise UsageError(f"it is {value}", where=name, fix=f"It is {allowed}.")
+        )
 
     def online(self, rounds: int) -> OnlineSettings:
         """Return the settings of a loop that spends the tokens in so many rounds."""
-        return OnlineSettings(
-            rounds=rounds,
-            samples=self.samples,
-            temperature=self.temperature,
-            top_k=self.top_k,
-            top_p=self.top_p,
-            max_new_tokens=self.max_new_tokens,
-            tokens_per_round=max(1, -(-self.tokens // rounds)),
-            rules=self.rules,
-            seed=self.seed,
-        )
+        return OnlineSettings(rounds, tokens_per_round=max(1, -(-self.tokens // rounds)), **self.own_answers())
 
 
 @dataclass(frozen=True)

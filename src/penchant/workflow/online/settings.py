@@ -5,71 +5,52 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
 from penchant.config import Config
-from penchant.data.on_policy_pairs import PairRules
 from penchant.errors import UsageError, did_you_mean
 from penchant.types import Prompt
+from penchant.workflow.online.own_answers import OwnAnswers, check_ranges
 
 ReferenceChoice = Literal["moved", "fixed"]
 REFERENCES: tuple[ReferenceChoice, ...] = get_args(ReferenceChoice)
 
 
 @dataclass(frozen=True)
-class OnlineSettings:
-    """The options of a loop.
+class OnlineSettings(OwnAnswers):
+    """The options of a loop, beside those of `OwnAnswers`; its seed is that of the replay, too.
 
     Attributes:
         rounds: How many.
-        samples: Answers a prompt, at least 2.
-        temperature: Of the sampling, above 0: equal answers make no pair.
-        top_k: See `penchant.generation.sampling.Sampling`.
-        top_p: Likewise.
-        max_new_tokens: Where an answer is cut off.
         prompts_per_round: How many prompts a round takes; None = an equal part of all, or what the budget allows.
         tokens_per_round: A round takes prompts until their answers have so many tokens; None = no budget.
         again: Every round begins with the first prompt, instead of where the round before ended.
-        rules: How pairs are made of answers.
         reference: "moved": each round's is its start policy; "fixed": the first model, in every round.
         replay: Pairs of earlier rounds added to a round's own, as a share of their number, at least 0.
-        seed: Of the order of the prompts, of the sampling and of the replay.
 
     Raises:
         UsageError: A value is out of its range.
     """
 
     rounds: int
-    samples: int = 8
-    temperature: float = 1.0
-    top_k: int = 50
-    top_p: float = 0.95
-    max_new_tokens: int = 256
     prompts_per_round: int | None = None
     tokens_per_round: int | None = None
     again: bool = False
-    rules: PairRules = field(default_factory=PairRules)
     reference: ReferenceChoice = "moved"
     replay: float = 0.0
-    seed: int = 0
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.reference not in REFERENCES:
             hint = did_you_mean(self.reference, REFERENCES)
             raise UsageError(f'"{self.reference}" is none of {", ".join(REFERENCES)}.{hint}', where="--reference")
-        allowed = (
+        check_ranges(
             ("--rounds", self.rounds, self.rounds >= 1, "at least 1"),
-            ("--samples", self.samples, self.samples >= 2, "at least 2: one answer makes no pair"),
-            ("--temperature", self.temperature, self.temperature > 0, "above 0: equal answers make no pair"),
-            ("--max-new-tokens", self.max_new_tokens, self.max_new_tokens >= 1, "at least 1"),
             ("--replay", self.replay, self.replay >= 0, "at least 0"),
             ("--prompts-per-round", self.prompts_per_round, (self.prompts_per_round or 1) >= 1, "at least 1"),
             ("--tokens-per-round", self.tokens_per_round, (self.tokens_per_round or 1) >= 1, "at least 1"),
         )
-        for name, value, right, range_ in allowed:
-            if not right:
-                raise UsageError(f"it is {value}", where=name, fix=f"It is {range_}.")
 
 
 def identity(

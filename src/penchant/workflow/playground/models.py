@@ -97,10 +97,13 @@ class _Answering:
 
     def pieces(self) -> Generator[tuple[Side, str], None, None]:
         """Yield the side and a piece of its answer, in turns; may be closed before the end."""
+        from penchant.workflow.playground.shelf import memory_explained
+
         spoken = self._session.ask(self._asked.question)
         try:
-            for name, piece in spoken:
-                yield next(side for side in self._asked.voices if side == name), piece
+            with memory_explained("the conversation", "Ask for a shorter answer, or begin anew."):
+                for name, piece in spoken:
+                    yield next(side for side in self._asked.voices if side == name), piece
         finally:
             spoken.close()
 
@@ -114,12 +117,14 @@ class _Answering:
     def likelihoods(self) -> Likelihoods:
         """Return how probable each answer is under each model, given what its own side remembers."""
         from penchant.workflow.playground.likelihoods import likelihood
+        from penchant.workflow.playground.shelf import memory_explained
 
         answers = self.answers()
-        return {
-            side: {
-                judge: likelihood(speaker, self._turns[side], answers[side])
-                for judge, speaker in self._speakers.items()
+        with memory_explained("measuring how probable the answers are", "Ask for shorter answers, or begin anew."):
+            return {
+                side: {
+                    judge: likelihood(speaker, self._turns[side], answers[side])
+                    for judge, speaker in self._speakers.items()
+                }
+                for side in answers
             }
-            for side in answers
-        }

@@ -31,7 +31,7 @@ def starting_questions(choice: Choice) -> Questions:
     for texts, source in (
         (_tested(run), "Questions of this run's test, which it was not trained on."),
         (_held_out(run), "Prompts of the pairs that this run was validated on, not trained on."),
-        (_packaged(), "Questions of the packaged test."),
+        (_packaged(), "Questions of the test that comes with Penchant."),
     ):
         found = _drawn(list(dict.fromkeys(islice(texts, _MOST_READ))), choice.name)
         if found:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from penchant.errors import ModelError
 from penchant.models.memory import is_out_of_memory, release_memory
@@ -46,18 +47,8 @@ class Shelf:
         key = _key(voice)
         if key not in self._kept:
             note(f"Loading {voice.name}, the {voice.role}; only the first question waits for it")
-            try:
+            with memory_explained(voice.name, 'Ask it beside "nobody", or end what else needs memory.'):
                 self._kept[key] = load_speaker(voice.path, speaker_config(voice.like, self._overrides))
-            except (RuntimeError, MemoryError) as error:
-                if not is_out_of_memory(error):
-                    raise
-                self._kept.clear()
-                release_memory()
-                raise ModelError(
-                    "there is not enough memory for this model beside the others",
-                    where=voice.name,
-                    fix='Ask it beside "nobody", or end what else needs memory.',
-                ) from error
         self._kept.move_to_end(key)
         return self._kept[key]
 
@@ -72,3 +63,14 @@ class Shelf:
 
 def _key(voice: Voice) -> tuple[str, str]:
     return voice.path, voice.like
+
+
+@contextlib.contextmanager
+def memory_explained(where: str, fix: str) -> Iterator[None]:
+    """Turn what an allocator says when there is too little memory into a ModelError with a remedy."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise ModelError("there is not enough memory for this", where=where, fix=fix) from error

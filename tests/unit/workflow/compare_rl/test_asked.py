@@ -108,6 +108,31 @@ def test_another_process_reads_what_was_asked(tmp_path: Path, names: dict[str, s
     assert read.mark is None
 
 
+def test_a_comparison_of_an_earlier_version_is_gone_on_with(tmp_path: Path, names: dict[str, str | None]) -> None:
+    """What comparisons have written of their settings since there are comparisons."""
+    stored = {
+        "choice_prompts": False,
+        "kl_beta": None,
+        "max_new_tokens": 256,
+        "prompts_per_step": 4,
+        "rounds": 3,
+        "rules": {"choice": "best-worst", "clean": "none", "margin": 0.0, "per_prompt": 3},
+        "samples": 8,
+        "seed": 0,
+        "temperature": 1.0,
+        "tokens": 1000,
+        "top_k": 50,
+        "top_p": 0.95,
+    }
+    asked = asked_for(tiny_config("start"), SETTINGS, names)
+    write_task(asked, tmp_path, resume=False)
+    task = json.loads((tmp_path / "task.json").read_text())
+    assert task["settings"] == stored
+    (tmp_path / "task.json").write_text(json.dumps({**task, "settings": stored}))
+    write_task(asked, tmp_path, resume=True)
+    assert read_task(tmp_path) == asked
+
+
 def test_another_comparison_is_not_gone_on_with(tmp_path: Path, names: dict[str, str | None]) -> None:
     asked = asked_for(tiny_config("start"), SETTINGS, names)
     write_task(asked, tmp_path, resume=False)

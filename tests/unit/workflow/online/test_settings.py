@@ -41,6 +41,25 @@ def test_more_rounds_are_the_same_loop_unless_rounds_share_the_prompts() -> None
     assert changes(told(OnlineSettings(2)), told(OnlineSettings(3))) == ["settings.rounds_share_prompts"]
 
 
+def test_a_loop_of_an_earlier_version_is_recognised() -> None:
+    """What loops have written of their settings since there are loops."""
+    stored = {
+        "again": False,
+        "max_new_tokens": 256,
+        "prompts_per_round": 2,
+        "reference": "moved",
+        "replay": 0.5,
+        "rules": {"choice": "best-worst", "clean": "chosen", "margin": 0.0, "per_prompt": 2},
+        "samples": 4,
+        "seed": 3,
+        "temperature": 1.0,
+        "tokens_per_round": None,
+        "top_k": 50,
+        "top_p": 0.95,
+    }
+    assert told(OnlineSettings(2, prompts_per_round=2, replay=0.5, samples=4, seed=3))["settings"] == stored
+
+
 def test_what_changed_is_named() -> None:
     before = told(OnlineSettings(2, prompts_per_round=2))
     now = told(OnlineSettings(2, prompts_per_round=2, rules=PairRules(margin=1.0)), judge="k", beta=0.2)

@@ -161,7 +161,7 @@ def test_a_model_that_is_gone_is_explained_and_the_others_are_asked_on(runs: Pat
 def test_starting_questions_are_held_out_ones(models: RunModels, runs: Path, tmp_path: Path) -> None:
     choice = named(models, "one")
     packaged = models.questions(choice)
-    assert (len(packaged.texts), packaged.source) == (3, "Questions of the packaged test.")
+    assert (len(packaged.texts), packaged.source) == (3, "Questions of the test that comes with Penchant.")
     assert models.questions(choice) == packaged
     held = write_rows(tmp_path / "held.jsonl", pair_rows(5))
     run = tmp_path / "run"
@@ -177,3 +177,18 @@ def test_starting_questions_are_held_out_ones(models: RunModels, runs: Path, tmp
     (run / "samples" / "test.jsonl").write_text("\n".join(lines) + '\n{"id": "to', encoding="utf-8")
     assert set(models.questions(mine).texts) == {"One?", "Two?", "Three?"}
     assert "this run's test" in models.questions(mine).source
+
+
+def test_too_little_memory_is_explained(models: RunModels, monkeypatch: pytest.MonkeyPatch) -> None:
+    def too_large(*_: object) -> None:
+        raise MemoryError
+
+    answering = models.ask(asked(models, "one", "Why?"), lambda _: None)
+    for _ in answering.pieces():
+        pass
+    monkeypatch.setattr("penchant.workflow.playground.likelihoods.likelihood", too_large)
+    with pytest.raises(ModelError, match="not enough memory"):
+        answering.likelihoods()
+    monkeypatch.setattr("penchant.workflow.playground.shelf.load_speaker", too_large)
+    with pytest.raises(ModelError, match="not enough memory"):
+        models.ask(asked(models, "staged/2-dpo", "Why?"), lambda _: None)
