@@ -9,7 +9,8 @@ from pathlib import Path
 from penchant.errors import UsageError
 from penchant.evaluation.arena.answers import read_entries
 from penchant.evaluation.arena.contest import Contest
-from penchant.evaluation.arena.vote_store import create_arena, is_arena
+from penchant.evaluation.arena.vote_file import is_arena
+from penchant.evaluation.arena.vote_store import create_arena
 
 ARENA_FILE = "arena.sqlite"
 _DEEPEST = 2  # folders below the folder of runs: of stages, and of rounds

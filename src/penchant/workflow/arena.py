@@ -12,7 +12,8 @@ from penchant.data.prompt_sets import read_prompts
 from penchant.errors import UsageError, did_you_mean
 from penchant.evaluation.arena.answers import joined_entries, read_entries
 from penchant.evaluation.arena.contest import MOST_REPEATS, Contest, Entry
-from penchant.evaluation.arena.vote_store import create_arena, is_arena, open_arena
+from penchant.evaluation.arena.vote_file import is_arena
+from penchant.evaluation.arena.vote_store import create_arena, open_arena
 from penchant.web.arena_shelf import ARENA_FILE
 from penchant.workflow.generate import Wanted, generate_file, with_system
 from penchant.workflow.reporter import Reporter
