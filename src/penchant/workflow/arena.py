@@ -31,7 +31,7 @@ class ArenaWanted:
         prompts: File of prompts for both to answer; None = answers that are there.
         answers: Files of answers that are there, see `penchant.evaluation.arena.answers`.
         votes: The arena's file; None = beside the run, or in the current folder.
-        repeats: Share of the prompts that come again.
+        repeats: Share of the prompts that come again; None = `REPEATS`, or what an arena that is there has.
         generation: How answers are made.
         system: A system turn before prompts that have none.
         limit: Only the first prompts.
@@ -42,7 +42,7 @@ class ArenaWanted:
     prompts: Path | None = None
     answers: Sequence[Path] = ()
     votes: Path | None = None
-    repeats: float = REPEATS
+    repeats: float | None = None
     generation: Wanted = Wanted()  # noqa: RUF009 - frozen, and holds nothing that changes
     system: str | None = None
     limit: int | None = None
@@ -72,24 +72,27 @@ def prepare_arena(
     reporter, stopper = reporter or Reporter(), stopper or Stopper()
     if len(wanted.models) > 2:
         raise UsageError("an arena compares two models", fix="Name two, or one run.")
-    if not 0 <= wanted.repeats <= MOST_REPEATS:
+    repeats = REPEATS if wanted.repeats is None else wanted.repeats
+    if not 0 <= repeats <= MOST_REPEATS:
         raise UsageError(f"is a share between 0 and {MOST_REPEATS}", where="--repeats")
     target = _target(wanted)
-    if (not wanted.models and not wanted.answers) or _names_target(wanted, target):
-        with open_arena(target, reading=True):
-            return target
+    alone = not (wanted.models or wanted.answers) or _names_target(wanted, target)
+    _check_used(wanted, alone=alone)
+    if alone:
+        _check_same(target, {}, wanted.repeats)
+        return target
     origin = _origin(wanted)
     if target.exists():
-        _check_same(target, origin)
+        _check_same(target, origin, wanted.repeats)
         return target
     if wanted.answers:
         entries, names = _given_answers(wanted)
     elif wanted.prompts is not None:
         entries, names = _made_answers(wanted, wanted.prompts, target, reporter, stopper)
     else:
-        create_arena(target, _own_answers(wanted))
+        create_arena(target, _own_answers(wanted, repeats))
         return target
-    create_arena(target, Contest(names, entries, wanted.repeats, origin=origin))
+    create_arena(target, Contest(names, entries, repeats, origin=origin))
     return target
 
 
@@ -124,9 +127,25 @@ def _origin(wanted: ArenaWanted) -> dict[str, Any]:
     return said
 
 
-def _check_same(target: Path, origin: dict[str, Any]) -> None:
+def _check_used(wanted: ArenaWanted, *, alone: bool) -> None:
+    """Check that nothing is asked for that is not heeded."""
+    given = {
+        "--system": wanted.system is not None,
+        "--set": bool(wanted.overrides),
+        "--max-new-tokens, --temperature or --seed": wanted.generation != Wanted(),
+        "--prompts": alone and wanted.prompts is not None,
+        "--limit": alone and wanted.limit is not None,
+    }
+    unused = [name for name, said in given.items() if said and (alone or wanted.prompts is None)]
+    if unused:
+        why = "an arena that is there is opened as it is" if alone else "no answers are made without --prompts"
+        raise UsageError(f"not used here: {why}", where=unused[0], fix="Leave it out, or begin another arena.")
+
+
+def _check_same(target: Path, origin: dict[str, Any], repeats: float | None) -> None:
     with open_arena(target, reading=True) as arena:
-        found = arena.contest.origin
+        found = {**arena.contest.origin, "repeats": arena.contest.repeats}
+    origin = {**origin, **({} if repeats is None else {"repeats": repeats})}
     others = [
         f"{key} was {found.get(key)}, is {value}" for key, value in origin.items() if found.get(key) != value
     ]
@@ -170,7 +189,7 @@ def _made_answers(
     return joined_entries(prompts, *files), _told_apart([model for model, _ in sides])
 
 
-def _own_answers(wanted: ArenaWanted) -> Contest:
+def _own_answers(wanted: ArenaWanted, repeats: float) -> Contest:
     """The answers that a run ended with."""
     run = Path(wanted.models[0])
     if len(wanted.models) != 1 or not (run / SAMPLES).is_file():
@@ -178,7 +197,7 @@ def _own_answers(wanted: ArenaWanted) -> Contest:
             "it is not said what the models are to answer" + _near(wanted.models[0]),
             fix="Name a file of prompts with --prompts, or answers that are there with --answers.",
         )
-    return contest_of_run(run, limit=wanted.limit, repeats=wanted.repeats)
+    return contest_of_run(run, limit=wanted.limit, repeats=repeats)
 
 
 def _near(word: str) -> str:
