@@ -80,7 +80,7 @@ def test_hostile_text_runs_nothing_on_a_phone_without_scripts(
             for place in range(3):
                 assert "onerror" in page.inner_text("main")
                 assert page.title() == f"Pair {place + 1} of 13 · Penchant"
-                page.click("text=Answer 2 >> nth=-1")
+                page.click("button[value=right]")
                 page.wait_for_selector(f"text=Pair {place + 2} of 13")
         page = visit(origin, **PHONE).go("/arena")
         start = page.url

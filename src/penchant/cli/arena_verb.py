@@ -69,8 +69,9 @@ def serve_arena(
         Path | None, typer.Option("--page", help="Write one HTML file to send to raters, instead of serving.")
     ] = None,
     repeats: Annotated[
-        float, typer.Option("--repeats", min=0, max=0.5, help="Share of pairs shown again, sides swapped.")
-    ] = 0.125,
+        float | None,
+        typer.Option("--repeats", min=0, max=0.5, help="Share of pairs shown again, sides swapped; 0.125."),
+    ] = None,
     reveal: Annotated[
         bool, typer.Option("--reveal", help="Name the models after each vote; later votes are then less blind.")
     ] = False,
@@ -92,6 +93,8 @@ def serve_arena(
         from penchant.workflow.arena import ArenaWanted, prepare_arena
         from penchant.workflow.generate import Wanted
 
+        if page is not None and (reveal or port):
+            raise UsageError("--reveal and --port are not used with --page", fix="Leave them out.")
         wanted = ArenaWanted(
             models or (),
             prompts,

@@ -8,11 +8,29 @@ from pathlib import Path
 
 from penchant.errors import UsageError
 from penchant.evaluation.arena.answers import read_entries
-from penchant.evaluation.arena.contest import Contest
-from penchant.evaluation.arena.vote_store import create_arena, is_arena
+from penchant.evaluation.arena.contest import REPEATS, Contest
+from penchant.evaluation.arena.vote_file import is_arena
+from penchant.evaluation.arena.vote_store import create_arena
 
 ARENA_FILE = "arena.sqlite"
+SAMPLES = Path("samples") / "test.jsonl"
 _DEEPEST = 2  # folders below the folder of runs: of stages, and of rounds
+
+
+def contest_of_run(run: Path, *, limit: int | None = None, repeats: float = REPEATS) -> Contest:
+    """Return the contest between a run's policy and its reference, by the answers that the run ended with.
+
+    Args:
+        run: The run directory, with `samples/test.jsonl`.
+        limit: Only the first prompts.
+        repeats: Share of the prompts that come again.
+
+    Raises:
+        DataError: The answers cannot be used.
+    """
+    entries, _ = read_entries([run / SAMPLES], limit=limit)
+    origin = {"models": [str(run.resolve())], "answers": [], "limit": limit}
+    return Contest((run.resolve().name, "its reference"), entries, repeats, origin=origin)
 
 
 @dataclass(frozen=True)
@@ -66,7 +84,7 @@ class Shelf:
         runs = [
             self._found(folder / ARENA_FILE, self._place)
             for folder in folders
-            if (folder / "samples" / "test.jsonl").is_file() and not (folder / ARENA_FILE).exists()
+            if (folder / SAMPLES).is_file() and not (folder / ARENA_FILE).exists()
         ]
         return Found(arenas, [run for run in runs if run.path not in known])
 
@@ -88,9 +106,7 @@ class Shelf:
         run = next((run for run in found.runs if run.key == key), None)
         if run is None:
             raise UsageError("there is no such run", fix="Reload the page that lists them.")
-        answers = run.path.parent / "samples" / "test.jsonl"
-        entries, names = read_entries([answers])
-        create_arena(run.path, Contest(names, entries, origin={"answers": [str(answers)]}))
+        create_arena(run.path, contest_of_run(run.path.parent))
         return key
 
     def _found(self, path: Path, below: Path) -> Place:

@@ -11,16 +11,15 @@ from penchant.config import Config
 from penchant.data.prompt_sets import read_prompts
 from penchant.errors import UsageError, did_you_mean
 from penchant.evaluation.arena.answers import joined_entries, read_entries
-from penchant.evaluation.arena.contest import MOST_REPEATS, Contest, Entry
-from penchant.evaluation.arena.vote_store import create_arena, is_arena, open_arena
-from penchant.web.arena_shelf import ARENA_FILE
+from penchant.evaluation.arena.contest import MOST_REPEATS, REPEATS, Contest, Entry
+from penchant.evaluation.arena.vote_file import is_arena
+from penchant.evaluation.arena.vote_store import create_arena, open_arena
+from penchant.web.arena_shelf import ARENA_FILE, SAMPLES, contest_of_run
 from penchant.workflow.generate import Wanted, generate_file, with_system
 from penchant.workflow.reporter import Reporter
 from penchant.workflow.setup import run_config
 from penchant.workflow.speaker import load_speaker, speaker_config
 from penchant.workflow.stopping import Stopper
-
-_SAMPLES = Path("samples") / "test.jsonl"
 
 
 @dataclass(frozen=True)
@@ -32,7 +31,7 @@ class ArenaWanted:
         prompts: File of prompts for both to answer; None = answers that are there.
         answers: Files of answers that are there, see `penchant.evaluation.arena.answers`.
         votes: The arena's file; None = beside the run, or in the current folder.
-        repeats: Share of the prompts that come again.
+        repeats: Share of the prompts that come again; None = `REPEATS`, or what an arena that is there has.
         generation: How answers are made.
         system: A system turn before prompts that have none.
         limit: Only the first prompts.
@@ -43,7 +42,7 @@ class ArenaWanted:
     prompts: Path | None = None
     answers: Sequence[Path] = ()
     votes: Path | None = None
-    repeats: float = 0.125
+    repeats: float | None = None
     generation: Wanted = Wanted()  # noqa: RUF009 - frozen, and holds nothing that changes
     system: str | None = None
     limit: int | None = None
@@ -71,18 +70,29 @@ def prepare_arena(
         DiskError: The file cannot be written.
     """
     reporter, stopper = reporter or Reporter(), stopper or Stopper()
-    if not 0 <= wanted.repeats <= MOST_REPEATS:
+    if len(wanted.models) > 2:
+        raise UsageError("an arena compares two models", fix="Name two, or one run.")
+    repeats = REPEATS if wanted.repeats is None else wanted.repeats
+    if not 0 <= repeats <= MOST_REPEATS:
         raise UsageError(f"is a share between 0 and {MOST_REPEATS}", where="--repeats")
     target = _target(wanted)
-    if (not wanted.models and not wanted.answers) or _names_target(wanted, target):
-        with open_arena(target, reading=True):
-            return target
+    alone = not (wanted.models or wanted.answers) or _names_target(wanted, target)
+    _check_used(wanted, alone=alone)
+    if alone:
+        _check_same(target, {}, wanted.repeats)
+        return target
     origin = _origin(wanted)
     if target.exists():
-        _check_same(target, origin)
+        _check_same(target, origin, wanted.repeats)
         return target
-    entries, names = _entries(wanted, target, reporter, stopper)
-    create_arena(target, Contest(names, entries, wanted.repeats, origin=origin))
+    if wanted.answers:
+        entries, names = _given_answers(wanted)
+    elif wanted.prompts is not None:
+        entries, names = _made_answers(wanted, wanted.prompts, target, reporter, stopper)
+    else:
+        create_arena(target, _own_answers(wanted, repeats))
+        return target
+    create_arena(target, Contest(names, entries, repeats, origin=origin))
     return target
 
 
@@ -90,7 +100,9 @@ def _target(wanted: ArenaWanted) -> Path:
     if wanted.votes is not None:
         return wanted.votes
     if len(wanted.models) == 1 and not wanted.answers:
-        return arena_path(wanted.models[0]) if Path(wanted.models[0]).exists() else Path(ARENA_FILE)
+        only = Path(wanted.models[0])
+        if only.is_dir() or is_arena(only):
+            return arena_path(only)
     return Path(ARENA_FILE)
 
 
@@ -102,26 +114,42 @@ def _names_target(wanted: ArenaWanted, target: Path) -> bool:
 def _origin(wanted: ArenaWanted) -> dict[str, Any]:
     """What an arena is of, to tell one from another."""
     said: dict[str, Any] = {
-        "models": list(wanted.models),
-        "answers": [str(path) for path in wanted.answers],
+        "models": [str(Path(name).resolve()) if Path(name).exists() else name for name in wanted.models],
+        "answers": [str(path.resolve()) for path in wanted.answers],
         "limit": wanted.limit,
     }
     if wanted.prompts is not None:
         said |= {
-            "prompts": str(wanted.prompts),
+            "prompts": str(wanted.prompts.resolve()),
             "system": wanted.system,
             "generation": wanted.generation.identity(),
         }
     return said
 
 
-def _check_same(target: Path, origin: dict[str, Any]) -> None:
+def _check_used(wanted: ArenaWanted, *, alone: bool) -> None:
+    """Check that nothing is asked for that is not heeded."""
+    given = {
+        "--system": wanted.system is not None,
+        "--set": bool(wanted.overrides),
+        "--max-new-tokens, --temperature or --seed": wanted.generation != Wanted(),
+        "--prompts": alone and wanted.prompts is not None,
+        "--limit": alone and wanted.limit is not None,
+    }
+    unused = [name for name, said in given.items() if said and (alone or wanted.prompts is None)]
+    if unused:
+        why = "an arena that is there is opened as it is" if alone else "no answers are made without --prompts"
+        raise UsageError(f"not used here: {why}", where=unused[0], fix="Leave it out, or begin another arena.")
+
+
+def _check_same(target: Path, origin: dict[str, Any], repeats: float | None) -> None:
     with open_arena(target, reading=True) as arena:
-        found = arena.contest.origin
+        found = {**arena.contest.origin, "repeats": arena.contest.repeats}
+    origin = {**origin, **({} if repeats is None else {"repeats": repeats})}
     others = [
         f"{key} was {found.get(key)}, is {value}" for key, value in origin.items() if found.get(key) != value
     ]
-    if others and found != {"answers": origin["models"]}:
+    if others:
         raise UsageError(
             "this arena is about something else: " + "; ".join(others),
             where=str(target),
@@ -129,18 +157,18 @@ def _check_same(target: Path, origin: dict[str, Any]) -> None:
         )
 
 
-def _entries(
-    wanted: ArenaWanted, target: Path, reporter: Reporter, stopper: Stopper
+def _given_answers(wanted: ArenaWanted) -> tuple[tuple[Entry, ...], tuple[str, str]]:
+    if len(wanted.models) == 1:
+        raise UsageError("answers are those of two models", where="--answers", fix="Name both, or none.")
+    if wanted.prompts is not None:
+        raise UsageError("--prompts is not used with --answers", fix="Give one of the two.")
+    entries, names = read_entries(wanted.answers, limit=wanted.limit)
+    return entries, (wanted.models[0], wanted.models[1]) if wanted.models else names
+
+
+def _made_answers(
+    wanted: ArenaWanted, prompts_file: Path, target: Path, reporter: Reporter, stopper: Stopper
 ) -> tuple[tuple[Entry, ...], tuple[str, str]]:
-    if wanted.answers:
-        if wanted.models and len(wanted.models) != 2:
-            raise UsageError("answers are those of two models", where="--answers", fix="Name both, or none.")
-        if wanted.prompts is not None:
-            raise UsageError("--prompts is not used with --answers", fix="Give one of the two.")
-        entries, names = read_entries(wanted.answers, limit=wanted.limit)
-        return entries, (wanted.models[0], wanted.models[1]) if wanted.models else names
-    if wanted.prompts is None:
-        return _own_answers(wanted)
     sides = _sides(wanted)
     folder = target.with_name(f"{target.stem}-answers")
     files = [folder / name for name in ("first.jsonl", "second.jsonl")]
@@ -148,7 +176,7 @@ def _entries(
         reporter.note(f"Answers of {model}")
         generate_file(
             load_speaker(model, config),
-            wanted.prompts,
+            prompts_file,
             file,
             wanted.generation,
             system=wanted.system,
@@ -157,21 +185,19 @@ def _entries(
             reporter=reporter,
             stopper=stopper,
         )
-    prompts = with_system(read_prompts(wanted.prompts, limit=wanted.limit).prompts, wanted.system)
+    prompts = with_system(read_prompts(prompts_file, limit=wanted.limit).prompts, wanted.system)
     return joined_entries(prompts, *files), _told_apart([model for model, _ in sides])
 
 
-def _own_answers(wanted: ArenaWanted) -> tuple[tuple[Entry, ...], tuple[str, str]]:
+def _own_answers(wanted: ArenaWanted, repeats: float) -> Contest:
     """The answers that a run ended with."""
     run = Path(wanted.models[0])
-    file = run / _SAMPLES
-    if len(wanted.models) != 1 or not file.is_file():
+    if len(wanted.models) != 1 or not (run / SAMPLES).is_file():
         raise UsageError(
             "it is not said what the models are to answer" + _near(wanted.models[0]),
             fix="Name a file of prompts with --prompts, or answers that are there with --answers.",
         )
-    entries, _ = read_entries([file], limit=wanted.limit)
-    return entries, (run.resolve().name, "its reference")
+    return contest_of_run(run, limit=wanted.limit, repeats=repeats)
 
 
 def _near(word: str) -> str:

@@ -54,6 +54,9 @@ def test_two_models_answer_once_and_the_arena_is_gone_on_with(tmp_path: Path, se
     other = arena(*words, "--temperature", 1)
     assert other.exit_code == 2
     assert "about something else: generation was" in other.stderr
+    for unused in (["--temperature", 1], ["--limit", 3], ["--repeats", 0.25]):
+        assert arena("--votes", votes, *unused).exit_code == 2
+    assert arena("--votes", votes, "--repeats", 0.125).exit_code == 0
 
 
 def test_a_run_is_voted_on_by_the_answers_that_it_ended_with(tmp_path: Path, served: list[str]) -> None:

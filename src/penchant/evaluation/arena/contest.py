@@ -18,6 +18,7 @@ from typing import Any
 from penchant.types import Role, Turn
 
 MOST_REPEATS = 0.5
+REPEATS = 0.125  # unless asked for otherwise
 FEWEST_APART = 3  # a repeat that follows sooner is answered from memory
 _USUALLY_APART = 12
 
@@ -68,7 +69,7 @@ class Contest:
 
     names: tuple[str, str]
     entries: tuple[Entry, ...]
-    repeats: float = 0.125
+    repeats: float = REPEATS
     secret: str = field(default_factory=lambda: secrets.token_hex(16))
     origin: dict[str, Any] = field(default_factory=dict)
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import sqlite3
 import threading
 from collections.abc import Iterator, Sequence
@@ -19,27 +18,11 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Literal
 
-from penchant.errors import DataError, DiskError, PenchantError
+from penchant.errors import DataError, DiskError
 from penchant.evaluation.arena.contest import Contest, Showing, contest_of, showings
+from penchant.evaluation.arena.vote_file import check_ours, connect, explained, write_arena_file
 from penchant.evaluation.arena.votes import Choice, Vote
 
-APPLICATION = 0x50656E63  # "Penc"; SQLite keeps it in the file's head
-_VERSION = 1
-_BUSY_SECONDS = 10.0
-_SCHEMA = """
-CREATE TABLE about (name TEXT PRIMARY KEY, value TEXT NOT NULL);
-CREATE TABLE votes (
-    number INTEGER PRIMARY KEY AUTOINCREMENT,
-    series TEXT NOT NULL, rater TEXT NOT NULL, position INTEGER NOT NULL, attempt INTEGER NOT NULL,
-    kind TEXT NOT NULL CHECK (kind IN ('vote', 'undo')),
-    entry TEXT NOT NULL, swapped INTEGER NOT NULL, repeat INTEGER NOT NULL,
-    choice TEXT NOT NULL CHECK (choice IN ('left', 'right', 'tie', 'bad', 'skip', '')),
-    at TEXT NOT NULL,
-    UNIQUE (series, rater, position, attempt, kind)
-);
-CREATE TRIGGER votes_stay BEFORE UPDATE ON votes BEGIN SELECT RAISE(ABORT, 'votes are never changed'); END;
-CREATE TRIGGER votes_remain BEFORE DELETE ON votes BEGIN SELECT RAISE(ABORT, 'votes are never deleted'); END;
-"""
 _COLUMNS = "number, series, rater, position, attempt, entry, swapped, repeat, choice, at"
 _STANDING = (
     f"SELECT {_COLUMNS} FROM votes AS v WHERE kind = 'vote' AND NOT EXISTS (SELECT 1 FROM votes AS u WHERE "
@@ -212,13 +195,13 @@ class Arena:
 
     @contextlib.contextmanager
     def _reading(self) -> Iterator[_Ask]:
-        with self._lock, _explained(self.path):
+        with self._lock, explained(self.path):
             yield _Ask(self._connection)
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[_Ask]:
         """A transaction that no other writer comes between."""
-        with self._lock, _explained(self.path):
+        with self._lock, explained(self.path):
             self._connection.execute("BEGIN IMMEDIATE")
             try:
                 yield _Ask(self._connection)
@@ -255,18 +238,7 @@ def create_arena(path: Path, contest: Contest) -> None:
     """
     if path.exists():
         raise DiskError("there is such a file already", where=str(path), fix="Choose another one with --votes.")
-    text = json.dumps(contest.as_json(), ensure_ascii=True)
-    unfinished = path.with_name(f".{path.name}.unfinished")
-    with _explained(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished.unlink(missing_ok=True)
-        with contextlib.closing(sqlite3.connect(unfinished)) as connection:
-            connection.executescript(_SCHEMA)
-            connection.execute(f"PRAGMA application_id = {APPLICATION}")
-            connection.execute(f"PRAGMA user_version = {_VERSION}")
-            connection.execute("INSERT INTO about VALUES ('contest', ?)", (text,))
-            connection.commit()
-        unfinished.replace(path)
+    write_arena_file(path, json.dumps(contest.as_json(), ensure_ascii=True))
 
 
 @contextlib.contextmanager
@@ -283,83 +255,14 @@ def open_arena(path: Path, *, reading: bool = False) -> Iterator[Arena]:
     """
     if not path.is_file():
         raise DataError("there is no such arena", where=str(path), fix="Begin one: penchant arena RUN.")
-    connection = _connect(path, reading=reading)
+    connection = connect(path, reading=reading)
     with contextlib.closing(connection):
-        with _explained(path):
-            _check_ours(connection, path)
+        with explained(path):
+            check_ours(connection, path)
             if not reading:
                 connection.execute("PRAGMA journal_mode = WAL")
                 connection.execute("PRAGMA synchronous = FULL")
         yield Arena(connection, path)
-
-
-def is_arena(path: Path) -> bool:
-    """Return whether a file is an arena's, by its head."""
-    try:
-        with path.open("rb") as file:
-            head = file.read(72)
-    except OSError:
-        return False
-    return head.startswith(b"SQLite format 3\0") and head[68:72] == APPLICATION.to_bytes(4, "big")
-
-
-def _connect(path: Path, *, reading: bool) -> sqlite3.Connection:
-    log = path.with_name(f"{path.name}-wal")
-    # without a log nothing is left to be merged, and a file on a read-only disk can be taken as it is
-    settled = reading and not (log.exists() and log.stat().st_size)
-    mode = "mode=ro&immutable=1" if settled and not _writable(path) else "mode=ro" if reading else "mode=rw"
-    with _explained(path):
-        return sqlite3.connect(
-            f"{path.absolute().as_uri()}?{mode}",
-            uri=True,
-            timeout=_BUSY_SECONDS,
-            isolation_level=None,
-            check_same_thread=False,
-        )
-
-
-def _writable(path: Path) -> bool:
-    return os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)
-
-
-def _check_ours(connection: sqlite3.Connection, path: Path) -> None:
-    application = connection.execute("PRAGMA application_id").fetchone()[0]
-    version = connection.execute("PRAGMA user_version").fetchone()[0]
-    if application != APPLICATION:
-        raise DataError("this is no arena of Penchant", where=str(path), fix="Name another file with --votes.")
-    if version != _VERSION:
-        raise DataError(
-            f"this arena is of version {version}, and this Penchant knows version {_VERSION}",
-            where=str(path),
-            fix="Open it with the Penchant that made it.",
-        )
-
-
-@contextlib.contextmanager
-def _explained(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except PenchantError:
-        raise
-    except (sqlite3.Error, OSError) as error:
-        code = getattr(error, "sqlite_errorcode", None)
-        if code is not None and code & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-            raise DiskError(
-                "another program keeps this file locked",
-                where=str(path),
-                fix="Close what has it open (a database browser?), and vote again.",
-            ) from error
-        if code is not None and code & 0xFF in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT):
-            raise DataError(
-                f"this is no arena of Penchant, or a damaged one ({error})",
-                where=str(path),
-                fix="Name another file with --votes.",
-            ) from error
-        raise DiskError(
-            f"votes cannot be kept or read here ({error})",
-            where=str(path),
-            fix="Choose a file on a disk of this machine that you may write to, with space left.",
-        ) from error
 
 
 def _vote(row: Sequence) -> Vote:

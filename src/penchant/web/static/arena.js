@@ -1,4 +1,5 @@
 // A single key presses the button that carries it; without this the buttons and their access keys do the same.
+// Read before the page is, so that no key is lost between what is seen and what listens.
 "use strict";
 document.addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey || event.repeat) return;

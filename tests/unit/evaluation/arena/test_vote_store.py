@@ -10,8 +10,9 @@ import pytest
 from tests.arenas import contest, likes_first, made, vote_through
 
 from penchant.errors import DataError, DiskError
-from penchant.evaluation.arena import vote_store
-from penchant.evaluation.arena.vote_store import create_arena, is_arena, open_arena
+from penchant.evaluation.arena import vote_file
+from penchant.evaluation.arena.vote_file import is_arena
+from penchant.evaluation.arena.vote_store import create_arena, open_arena
 
 SERIES = "live:ann"
 
@@ -80,7 +81,7 @@ def test_two_raters_and_two_tabs_at_once(tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_used_is_explained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(vote_store, "_BUSY_SECONDS", 0.05)
+    monkeypatch.setattr(vote_file, "_BUSY_SECONDS", 0.05)
     path = made(tmp_path)
     with pytest.raises(DiskError, match="such a file already"):
         create_arena(path, contest())
