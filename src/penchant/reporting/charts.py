@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Callable, Mapping, Sequence
+from threading import RLock
 from typing import Any, NamedTuple
 from xml.etree import ElementTree
 
@@ -108,10 +109,13 @@ def drawing(
         size: Width and height, inches.
         words: Texts that stand for what was drawn: any text from elsewhere, which must not be read as markup.
     """
-    with matplotlib.rc_context({**_SETTINGS, "svg.hashsalt": f"penchant-{name}"}):
+    with _DRAWING, matplotlib.rc_context({**_SETTINGS, "svg.hashsalt": f"penchant-{name}"}):
         figure = Figure(figsize=size, layout="constrained")
         draw(figure.add_subplot())
         return _svg(figure, name, title, description, words or {})
+
+
+_DRAWING = RLock()  # matplotlib's settings and text layout belong to the process, not to a thread
 
 
 def stand_in(place: int, text: str) -> str:
@@ -164,13 +168,22 @@ def _svg(figure: Figure, name: str, title: str, description: str, words: Mapping
     for definitions in root.findall("defs"):
         if definitions.find("style") is not None:  # it would apply to the whole page
             root.remove(definitions)
-    root.attrib = {"viewBox": root.attrib["viewBox"], "role": "img"}
+    root.attrib = {"viewBox": root.attrib["viewBox"], "role": "img", **_step_axis(figure)}
     root.attrib |= {"aria-labelledby": f"{name}-title {name}-description", "stroke-linejoin": "round"}
     for position, (tag, text) in enumerate((("title", title), ("description", description))):
         element = ElementTree.Element("desc" if position else "title", id=f"{name}-{tag}")
         element.text = text
         root.insert(position, element)
     return ElementTree.tostring(root, encoding="unicode")
+
+
+def _step_axis(figure: Figure) -> dict[str, str]:
+    """Where the axis of steps begins and ends, as shares of the width, and at which steps."""
+    axes = figure.axes[0]
+    if axes.get_xlabel() != "step":
+        return {}
+    box, (first, last) = axes.get_position(), axes.get_xlim()
+    return {"data-steps": f"{box.x0:.4f} {box.x1:.4f} {first:.6g} {last:.6g}"}
 
 
 def _make_inline(element: ElementTree.Element, name: str, words: Mapping[str, str]) -> None:
