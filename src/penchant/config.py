@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from penchant.errors import UsageError, did_you_mean
+from penchant.errors import UsageError, did_you_mean, nearest
 from penchant.strict_yaml import parse_yaml, read_yaml
 
 STATE_DICT_SUFFIXES = (".pth", ".pt")
@@ -253,7 +253,7 @@ class ObjectiveConfig(Section):
         names = [losses] if isinstance(losses, str) else list(losses) if isinstance(losses, dict) else []
         for name in names:
             if name not in OBJECTIVE_OPTIONS:
-                raise ValueError(f'objective.loss "{name}" is not a loss.{did_you_mean(name, OBJECTIVE_OPTIONS)}')
+                raise ValueError(f'objective.loss "{name}" is not a loss.{_loss_meant(name)}')
         if not names:
             return values
         for option in values:
@@ -649,11 +649,30 @@ def _apply_override(values: dict[str, Any], override: str) -> None:
     key, equals, text = override.partition("=")
     parts = key.strip().split(".")
     if not equals or len(parts) != 2 or not all(parts):
-        raise UsageError(f'--set {override}: write section.key=value, such as --set "objective.beta=0.05"')
+        raise UsageError(
+            f'--set {override}: write section.key=value, such as --set "objective.beta=0.05"'
+            f"{_key_meant(parts[-1])}"
+        )
     section = values.setdefault(parts[0], {})
     if not isinstance(section, dict):
         raise UsageError(f"{parts[0]} is a section, not a value", where="--set")
     section[parts[1]] = parse_yaml(text, where=f"--set {key}")
+
+
+def _key_meant(word: str) -> str:
+    """The keys of all sections that are called so, or nearly, as a question."""
+    names = [f"{name}.{key}" for name in Config.model_fields for key in _known_keys(Config, [name])]
+    keys = {name.partition(".")[2] for name in names}
+    meant = word if word in keys else nearest(word, keys)
+    found = [name for name in names if name.partition(".")[2] == meant]
+    return f'. Did you mean "{" or ".join(found)}"?' if found else ""
+
+
+def _loss_meant(name: str) -> str:
+    """The nearest loss; what TRL calls sigmoid is dpo."""
+    if nearest(name, [*OBJECTIVE_OPTIONS, "sigmoid"]) == "sigmoid":
+        return ' Did you mean "dpo", which TRL calls sigmoid?'
+    return did_you_mean(name, OBJECTIVE_OPTIONS)
 
 
 def _explain(error: ValidationError, kind: type[Section]) -> str:

@@ -93,13 +93,22 @@ class Stopped(PenchantError):
     exit_code = 75
 
 
+_MOST_NAMED = 40  # names of one kind of thing; a folder may hold thousands of files
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """Return ' Did you mean "x"?' for the nearest known name, or the known names when none is near.
 
     The result starts with a space, so it can follow a sentence; it is empty when nothing is known.
     """
     names = sorted(known)
-    near = difflib.get_close_matches(word, names, n=1, cutoff=0.5)
-    if near:
-        return f' Did you mean "{near[0]}"?'
-    return f" Known: {', '.join(names)}." if names else ""
+    if near := nearest(word, names):
+        return f' Did you mean "{near}"?'
+    rest = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
+    return f" Known: {', '.join(names[:_MOST_NAMED])}{rest}." if names else ""
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """Return the known name that is most like a word; empty when none is like it."""
+    near = difflib.get_close_matches(word, sorted(known), n=1, cutoff=0.5)
+    return near[0] if near else ""

@@ -90,7 +90,9 @@ class TerminalReporter(Reporter):
         part = _Part(printable(what), total)
         self._parts.append(part)
         if self._live is None:
-            self._live = Live(console=self._console, get_renderable=self._shown, refresh_per_second=4)
+            self._live = Live(
+                console=self._console, get_renderable=self._shown, refresh_per_second=4, redirect_stdout=False
+            )
             self._live.start()
         try:
             yield part.advance

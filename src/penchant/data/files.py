@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from penchant.errors import DataError, UsageError, did_you_mean
+from penchant.errors import DataError, UsageError, did_you_mean, nearest
 
 SPLIT_FILES = ("train", "validation", "test")
 SUFFIXES = (".jsonl", ".jsonl.gz", ".json", ".csv", ".parquet")
@@ -75,6 +75,19 @@ def find_file(path: Path, split: str | None) -> Path:
     if not suffix_of(path.name):
         raise DataError("unknown format", where=path.as_posix(), fix=f"Files can end in {', '.join(SUFFIXES)}.")
     return path
+
+
+def near_folder(path: Path, holding: str) -> str:
+    """Return ' Did you mean "FOLDER"?' for the nearest folder beside `path` with a file of that name in it.
+
+    The result is empty when there is none.
+    """
+    try:
+        names = [entry.name for entry in path.parent.iterdir() if (entry / holding).is_file()]
+    except OSError:
+        return ""
+    near = nearest(path.name, names)
+    return f' Did you mean "{path.with_name(near)}"?' if near else ""
 
 
 def _missing(path: Path) -> DataError:

@@ -21,6 +21,7 @@ from transformers import AutoModelForCausalLM, GenerationConfig, PreTrainedModel
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from penchant.config import STATE_DICT_SUFFIXES, ModelConfig
+from penchant.data.files import near_folder
 from penchant.errors import ModelError, UsageError, did_you_mean
 from penchant.models.adapter import adapter_base, merge_adapter
 from penchant.models.bundled import BUNDLED_NAME, bundled_gguf, converted_folder
@@ -199,8 +200,10 @@ def _folder_of(name: str) -> str:
     looks_local = name.startswith((".", "/", "~")) or name.count("/") != 1
     if looks_local:
         siblings = [item.name for item in path.parent.iterdir()] if path.parent.is_dir() else []
-        hint = did_you_mean(path.name, siblings)[:200]
+        hint = did_you_mean(path.name, siblings)
         raise ModelError(f"there is no such model directory.{hint}", where=name, fix=_WEIGHTS_HINT)
+    if meant := near_folder(path, "config.yaml") or near_folder(path, "config.json"):
+        raise ModelError(f"there is no such run or model directory.{meant}", where=name, fix=_WEIGHTS_HINT)
     return name
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from penchant.config import Config, build_config
 from penchant.data.atomic import disk_errors, write_json, write_text
+from penchant.data.files import near_folder
 from penchant.errors import UsageError
 from penchant.evaluation.measures import Measure, compare_measures
 from penchant.processes import is_first
@@ -48,7 +49,8 @@ def columns_of(models: Sequence[str], reference: str | None, overrides: Sequence
     start = reference or _start_of(columns[0])
     if start is None:
         raise UsageError(
-            f"{models[0]} is not a finished run, so it is not known what to compare it with",
+            f"{models[0]} is not a finished run, so it is not known what to compare it with."
+            f"{near_folder(Path(models[0]), 'config.yaml')}",
             fix="Name the model it started from with --reference.",
         )
     return [Column(REFERENCE, start, columns[0].config), *_told_apart(columns)]

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from penchant.config import build_config
+from penchant.data.files import near_folder
 from penchant.data.ledger import Ledger
 from penchant.errors import DataError, PenchantError, UsageError
 from penchant.evaluation.pair_scores import read_pair_scores
@@ -30,7 +31,7 @@ def read_run(run: Path) -> RunRecord:
     file = run / "config.yaml"
     if not file.is_file():
         raise UsageError(
-            "is no run directory: there is no config.yaml in it",
+            f"this is no run directory: there is no config.yaml in it.{near_folder(run, 'config.yaml')}",
             where=str(run),
             fix="Name the folder that penchant train wrote (of an aligned run one of its stages, RUN/2-dpo).",
         )

@@ -16,6 +16,7 @@ import torch
 from safetensors.torch import load_file
 
 from penchant.config import Config, build_config
+from penchant.data.files import near_folder
 from penchant.errors import PenchantError, Stopped, UsageError
 from penchant.strict_yaml import read_yaml
 from penchant.training.checkpoint import checkpoint_damage, checkpoint_state, validation_state
@@ -67,6 +68,8 @@ def verify_resume(
         PenchantError: Something is not equal; the first difference is named. Exit code 1.
     """
     reporter, stopper = reporter or Reporter(), stopper or Stopper()
+    if not (run / "config.yaml").is_file():
+        raise UsageError(f"this is no run directory.{near_folder(run, 'config.yaml')}", where=str(run))
     facts, config = recorded(run), _config_of(run)
     start, last = _span(run)
     _refuse_change_within(run, start)

@@ -25,7 +25,7 @@ def terminal() -> Iterator[Finding]:
         yield Finding(_GROUP, "progress", "warning", what, f"make the window {NARROW} columns wide")
     else:
         yield Finding(_GROUP, "progress", "ok", what)
-    yield encoding_finding(getattr(sys.stdout, "encoding", None))
+    yield encoding_finding(getattr(sys.__stdout__, "encoding", None))  # progress may have wrapped the other
 
 
 def encoding_finding(encoding: str | None) -> Finding:
