@@ -6,7 +6,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from tests.tiny import CHAT_TEMPLATE, SPECIAL, WORDS, START, END, PAD, tiny_family
+from tests.tiny import CHAT_TEMPLATE, END, PAD, SPECIAL, START, WORDS, tiny_family
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
@@ -14,7 +14,7 @@ from penchant.models.gguf_export.tokenizer import LLAMA3_SPLIT, QWEN2_SPLIT
 from penchant.models.load import LoadedModel
 from penchant.tokens.chat import chat_format
 
-ROWS = 320  # of the embedding; there are fewer tokens
+ROWS = 448  # of the embedding; there are fewer tokens
 FAMILY_CHANGES: dict[str, dict[str, Any]] = {
     "Llama": {},
     "Mistral": {"sliding_window": None},
@@ -51,9 +51,10 @@ def merging_backend(cut: str) -> str:
         tokenizer.normalizer = normalizers.NFC()
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     trainer = trainers.BpeTrainer(
-        vocab_size=310, special_tokens=SPECIAL, initial_alphabet=alphabet, show_progress=False
+        vocab_size=430, special_tokens=SPECIAL, initial_alphabet=alphabet, show_progress=False
     )
-    text = [" ".join(WORDS) + " 12 345  6\n\n don't we'll", *(f"the {word}  {word} 2024" for word in WORDS)]
+    numbers = ["in 1984 there were 12,345.67 of  3 and   42\n\n 22   333 4444  1 WE'VE don't ------ ===="] * 20
+    text = [*numbers, *(f"the {word}  {word} 2024" for word in WORDS)]
     tokenizer.train_from_iterator(text, trainer)
     return tokenizer.to_str()
 

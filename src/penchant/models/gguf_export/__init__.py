@@ -1,1 +1,1 @@
-"""A policy as one GGUF file: which families, what each tensor is called and how it is stored, and its tokenizer."""
+"""A policy as one GGUF file: which families, the name and form of each tensor, and the tokenizer."""

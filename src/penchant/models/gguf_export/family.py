@@ -30,8 +30,8 @@ class Family:
         heads: Of queries.
         key_value_heads: Of keys and values.
         head_size: Width of one head.
-        interleaved: Whether the rows of query and key weights lie in pairs of rotary halves, as llama.cpp's "llama"
-            wants them, rather than one half behind the other, as transformers has them.
+        interleaved: Whether the rows of query and key weights lie in pairs of rotary halves, as llama.cpp wants
+            them of a "llama", rather than one half behind the other, as transformers has them.
     """
 
     architecture: str
@@ -57,7 +57,7 @@ def family_of(config: Any, *, where: str) -> Family:
             f"GGUF of the family {kind} is not written: only what was proven by reading it back is "
             f"({', '.join(KNOWN)})",
             where=where,
-            fix="penchant export --to hf writes every family; llama.cpp's convert_hf_to_gguf.py may know this one.",
+            fix="penchant export --to hf writes every family; llama.cpp's own converter may know this one.",
         )
     heads = int(config.num_attention_heads)
     size = int(getattr(config, "head_dim", None) or config.hidden_size // heads)
@@ -80,7 +80,7 @@ def family_of(config: Any, *, where: str) -> Family:
 def _problems(config: Any, head_size: int) -> Iterator[str]:
     rope = getattr(config, "rope_parameters", None) or {}
     if rope.get("rope_type", "default") != "default":
-        yield f"rotary positions of the kind {str(rope['rope_type'])[:40]!r}, which transformers' reader leaves out"
+        yield f"rotary positions ({str(rope['rope_type'])[:40]!r}) that transformers' reader leaves out"
     if config.hidden_act != "silu":
         yield f"the activation {str(config.hidden_act)[:40]!r}, where the format means silu"
     window = getattr(config, "sliding_window", None)
@@ -132,7 +132,7 @@ def tensors_of(model: Any, family: Family, *, where: str) -> Iterator[tuple[str,
 
 
 def laid_out(values: Tensor, name: str, family: Family) -> Tensor:
-    """Return a tensor of transformers as the file holds it: of "llama", queries and keys with rotary halves paired."""
+    """Return a tensor as the file holds it: of a "llama", queries and keys with their rotary halves paired."""
     if not family.interleaved:
         return values
     if ".q_proj." in name:

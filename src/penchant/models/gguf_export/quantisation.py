@@ -1,7 +1,7 @@
 """The number formats of a GGUF file that can be written here: what each tensor is stored as, and what that costs.
 
-The `gguf` package writes these in Python. The K-quants (Q4_K_M and its kind) it can only read; they are made from a
-file of ours by llama.cpp's own llama-quantize.
+The `gguf` package writes these in Python. The K-quants (Q4_K_M and its kind) it can only read; llama.cpp's own
+llama-quantize makes them of a file of ours.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """A byte-level BPE tokenizer as GGUF metadata, and back.
 
-The file holds tokens, merges and the *name* of the way text is cut before merging; each reader has its own table of
-these names. A wrong name gives almost the right ids, which nobody notices. So the name is found from the tokenizer's
-own rules, never from the model's name, and a tokenizer whose rules are not in the table is refused.
+The file holds tokens, merges and the *name* of the way text is cut before merging; each reader has its own table
+of these names. A wrong name gives almost the right ids, which nobody notices. So the name is found from the
+tokenizer's own rules, never from the model's name, and a tokenizer whose rules are not in the table is refused.
 """
 
 from __future__ import annotations
@@ -36,7 +36,9 @@ def pre_tokenizer_name(tokenizer: Any, *, where: str) -> str:
     rules = _rules(tokenizer, where)
     model = rules["model"]
     if model.get("type") != "BPE" or model.get("byte_fallback") or model.get("continuing_subword_prefix"):
-        raise ModelError(f"a tokenizer of the kind {model.get('type')} is not written as GGUF", where=where, fix=_BYTES)
+        raise ModelError(
+            f"a tokenizer of the kind {model.get('type')} is not written as GGUF", where=where, fix=_BYTES
+        )
     normalizer = (rules.get("normalizer") or {}).get("type")
     if not model.get("merges"):
         raise ModelError("its tokenizer merges nothing, and GGUF has no form for that", where=where, fix=_BYTES)
@@ -148,8 +150,9 @@ def _tokens(tokenizer: Any, rows: int, where: str) -> tuple[list[str], list[int]
 def read_tokenizer(file: Path) -> tuple[Any, str]:
     """Return the tokenizer of a GGUF file as transformers reads it, and what was mended of that, "" for nothing.
 
-    transformers' reader gives SmolLM's cutting of digits (`smollm`) as GPT-2's, and forgets that Llama 3 takes whole
-    words of the vocabulary without merging. llama.cpp does both by the name in the file; so does what is returned.
+    transformers' reader gives SmolLM's cutting of digits (`smollm`) as GPT-2's, and forgets that Llama 3 takes
+    whole words of the vocabulary without merging. llama.cpp does both by the name in the file; so does what is
+    returned.
     """
     with tempfile.TemporaryDirectory() as folder:  # no other file beside it is to have a say
         Path(folder, "model.gguf").symlink_to(file.resolve())

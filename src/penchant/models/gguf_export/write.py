@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import gguf
 import numpy as np
@@ -33,8 +34,16 @@ def gguf_bytes(loaded: LoadedModel, chosen: Quantisation) -> int:
     """Return about how large the file will be, its metadata generously."""
     family = check_writable(loaded)
     tensors = tensors_of(loaded.model, family, where=loaded.path)
-    sizes = (stored_bytes(tuple(values.shape), type_of(name, tuple(values.shape), chosen)) for name, _, values in tensors)
+    sizes = (
+        stored_bytes(tuple(values.shape), type_of(name, tuple(values.shape), chosen))
+        for name, _, values in tensors
+    )
     return sum(sizes) + _METADATA_BYTES
+
+
+def count_tensors(loaded: LoadedModel) -> int:
+    """Return how many tensors the file will hold."""
+    return sum(1 for _ in tensors_of(loaded.model, check_writable(loaded), where=loaded.path))
 
 
 def write_gguf(
@@ -60,6 +69,7 @@ def write_gguf(
         UsageError: A weight does not fit the number format.
     """
     family = check_writable(loaded)
+    embedding: Any = loaded.model.get_input_embeddings()
     with disk_errors(file):
         writer = gguf.GGUFWriter(file, family.architecture)
         writer.add_name(name)
@@ -69,7 +79,7 @@ def write_gguf(
         add_tokenizer(
             writer,
             loaded.tokenizer,
-            rows=loaded.model.get_input_embeddings().weight.shape[0],
+            rows=embedding.weight.shape[0],
             end_id=loaded.chat.end_id,
             template=loaded.tokenizer.get_chat_template() if loaded.chat.has_template else None,
             where=loaded.path,
