@@ -29,8 +29,8 @@ class Quantisation:
         ends: Of embedding and head, on which the output depends most: never less than 8 bits.
         file_type: llama.cpp's number for such a file.
         most_kl: Largest mean KL divergence (nats a token) from the policy that still passes as the price of
-            rounding. Ten times or more what was measured, docs/export.md; a fault costs whole nats. Whether the
-            file holds the right numbers is checked exactly and apart from this.
+            rounding: twice or more what the demo's small model pays (docs/export.md). Whether the file holds the
+            right numbers is checked exactly and apart from this.
     """
 
     name: str

@@ -55,7 +55,7 @@ def gguf_bounds(chosen: Quantisation) -> Bounds:
     if chosen.name == "f32":
         return Bounds(chosen.most_kl, 1e-3, "the same fp32 weights; norm and rotary constants are stored in fp32")
     return Bounds(
-        chosen.most_kl, None, f"ten times or more what {chosen.name} was measured to cost; a fault is nats"
+        chosen.most_kl, None, f"what {chosen.name} may cost; that the numbers are right is checked bit for bit"
     )
 
 
