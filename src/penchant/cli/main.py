@@ -17,6 +17,7 @@ from penchant.cli import (  # each adds its command
     doctor_verb,  # noqa: F401
     eval_verb,  # noqa: F401
     explain_verb,  # noqa: F401
+    export_verb,  # noqa: F401
     generate_verb,  # noqa: F401
     judge_verb,  # noqa: F401
     online_verb,  # noqa: F401

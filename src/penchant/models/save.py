@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ def save_model(loaded: LoadedModel, target: Path, *, card: str) -> None:
     Raises:
         DiskError: There is no room or no permission; nothing is left behind.
     """
-    with _whole_folder(target) as folder:
+    with whole_folder(target) as folder:
         loaded.model.save_pretrained(folder)
         loaded.tokenizer.save_pretrained(folder)
         (folder / "README.md").write_text(card, encoding="utf-8")
@@ -37,7 +37,7 @@ def save_and_merge_adapters(adapters: Any, target: Path) -> None:
     Raises:
         DiskError: There is no room or no permission; nothing is left behind, and nothing was merged.
     """
-    with _whole_folder(target) as folder:
+    with whole_folder(target) as folder:
         adapters.save_pretrained(folder, save_embedding_layers=False)  # of which none is adapted
     if is_four_bit(adapters.get_base_model()):
         merge_into_dequantized(adapters, target)
@@ -46,7 +46,16 @@ def save_and_merge_adapters(adapters: Any, target: Path) -> None:
 
 
 @contextlib.contextmanager
-def _whole_folder(target: Path) -> Iterator[Path]:
+def whole_folder(target: Path, *, renamed: Callable[[], Path] | None = None) -> Iterator[Path]:
+    """Give a hidden folder to write to; it gets its name, on the disk, when the body is through.
+
+    Args:
+        target: Its name; what has it already is replaced.
+        renamed: Asked at the end for another name in the same folder.
+
+    Raises:
+        DiskError: There is no room or no permission; nothing is left behind.
+    """
     with disk_errors(target):
         target.parent.mkdir(parents=True, exist_ok=True)
         folder = hidden_name(target, "tmp")
@@ -54,6 +63,6 @@ def _whole_folder(target: Path) -> Iterator[Path]:
         try:
             yield folder
             flush_folder(folder)
-            move_folder(folder, target)
+            move_folder(folder, target if renamed is None else renamed())
         finally:
             shutil.rmtree(folder, ignore_errors=True)

@@ -15,7 +15,7 @@ from penchant.failpoints import failpoint
 from penchant.models.freeze import TrainablePart
 from penchant.models.load import LoadedModel
 from penchant.models.save import save_and_merge_adapters, save_model
-from penchant.objective.loss_table import LOSSES, needs_reference
+from penchant.objective.loss_table import needs_reference
 from penchant.training.checkpoint_folder import steps_in
 from penchant.training.identity import CHANGES
 from penchant.training.parallel import ParallelMode
@@ -121,17 +121,3 @@ def write_facts(out: Path, facts: dict[str, Any]) -> None:
     """
     write_json(out / FACTS, facts)
     failpoint("final.facts_written")
-
-
-def model_card(config: Config, steps: int) -> str:
-    """Return the model's README.md in Markdown."""
-    names = list(config.objective.losses)
-    known = "; ".join(f"{name}: {LOSSES[name].equation} ({LOSSES[name].paper})" for name in names)
-    return (
-        "---\nlibrary_name: transformers\ntags: [penchant, preference-alignment, "
-        f"{', '.join(names)}]\n---\n\n# Aligned with Penchant\n\n"
-        f"Start: `{config.model.path}`. Objective: {known}; "
-        f"{steps} steps of {config.train.batch_pairs} pairs, "
-        f"learning rate {config.train.learning_rate:g}, seed {config.train.seed}.\n\n"
-        "Figures and limits stand in the run's report. The licence of the start model applies.\n"
-    )

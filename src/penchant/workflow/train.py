@@ -22,6 +22,7 @@ from penchant.objective.loss_table import LOSSES, loss_at_reference, needs_refer
 from penchant.objective.pair_model import PairModel
 from penchant.objective.trunk_cache import TrunkCache
 from penchant.processes import done_by_first, is_first, told_by_first, wait_for_all
+from penchant.reporting.model_card import model_card
 from penchant.tokens.chat import ChatFormat
 from penchant.training.optimizer import check_optimizer, make_optimizer
 from penchant.training.parallel import (
@@ -49,12 +50,12 @@ from penchant.workflow.run_directory import (
     claim,
     finished,
     forget_the_end,
-    model_card,
     save_trained,
     write_config,
     write_facts,
 )
 from penchant.workflow.run_lock import run_lock
+from penchant.workflow.run_record import read_run
 from penchant.workflow.run_steps import between_passes, moving_reference, resume_from, run_steps, validator_of
 from penchant.workflow.setup import (
     describe_ledger,
@@ -296,7 +297,7 @@ def _save(
             part = choose_trainable(loaded.model, **configured_choice(config.model, config.train.seed))
             put_trained(loaded.model, trained)
     if is_first():
-        save_trained(out, loaded, part, card=model_card(config, kept_step))
+        save_trained(out, loaded, part, card=model_card(read_run(out), name=out.name, steps=kept_step))
 
 
 @dataclass(frozen=True)
