@@ -69,6 +69,7 @@ def test_keys_alone_vote_undo_and_go_to_the_end(tmp_path: Path, visit: Callable[
     assert sum(vote.repeat for vote in votes) == 2
 
 
+@pytest.mark.slow
 def test_hostile_text_runs_nothing_on_a_phone_without_scripts(
     tmp_path: Path, visit: Callable[..., Visitor]
 ) -> None:
@@ -107,7 +108,7 @@ def opened(chromium: Any, path: Path, **options: Any) -> tuple[Any, list[str]]:
     return page, trouble
 
 
-@pytest.mark.parametrize("what", ["plain", "hostile"])
+@pytest.mark.parametrize("what", ["plain", pytest.param("hostile", marks=pytest.mark.slow)])
 def test_a_page_that_was_sent_gives_a_file_that_is_read_back(chromium: Any, tmp_path: Path, what: str) -> None:
     with open_arena(made(tmp_path, contest(9, repeats=0.25) if what == "plain" else hostile())) as arena:
         file = write_arena_page(arena.contest, new_ballot(arena), tmp_path / "to-send.html")

@@ -73,6 +73,7 @@ def test_a_run_is_voted_on_by_the_answers_that_it_ended_with(tmp_path: Path, ser
     assert "mine against its reference: 0 votes on 0 of 1 prompts" in result.stdout
 
 
+@pytest.mark.slow
 def test_from_votes_to_pairs(tmp_path: Path) -> None:
     path = made(tmp_path)
     with open_arena(path) as opened:

@@ -133,17 +133,18 @@ def kill_while_voting(path: Path, kills: int, seed: int) -> tuple[list[tuple[int
                 finally:
                     os._exit(1)
             listener.close()  # or a killed server's clients would wait for this process to answer
-            timer = threading.Timer(chance.uniform(0.1, 0.5), os.kill, (child, signal.SIGKILL))
+            timer = threading.Timer(chance.uniform(0.05, 0.5), os.kill, (child, signal.SIGKILL))
             try:
                 with client(f"http://127.0.0.1:{port}") as found:
                     key = key_of(found)
-                    timer.start()
                     while True:
                         page = found.get(f"/arena/{key}/vote?rater=ann").text
                         position, attempt = re.findall(r'name="(?:position|attempt)" value="(\d+)"', page)[:2]
                         answer = vote(found, key, rater="ann", position=position, attempt=attempt, choice="left")
                         assert answer.status_code == 303
                         acknowledged.append((int(position), int(attempt)))
+                        if timer.ident is None:
+                            timer.start()
             except httpx2.TransportError:
                 killed += 1
             finally:
@@ -159,7 +160,7 @@ def check_nothing_is_lost(path: Path, kills: int, seed: int) -> None:
         kept = [(one.position, one.attempt) for one in arena.votes()]
     assert killed == kills
     print(f"{len(acknowledged)} acknowledged, {len(kept)} kept")
-    assert len(acknowledged) > kills
+    assert len(acknowledged) >= kills
     assert sorted(set(acknowledged)) == sorted(acknowledged)  # none was asked for again
     assert set(acknowledged) <= set(kept)
     assert len(kept) <= len(acknowledged) + kills  # at most the one under way at each kill
@@ -172,5 +173,5 @@ def test_a_kill_in_the_middle_of_voting_loses_no_vote_that_was_acknowledged(tmp_
 @pytest.mark.slow
 def test_fifty_kills_lose_no_vote(tmp_path: Path) -> None:
     started = time.monotonic()
-    check_nothing_is_lost(made(tmp_path, contest(9000, repeats=0)), 50, seed=1)
+    check_nothing_is_lost(made(tmp_path, contest(2000, repeats=0)), 50, seed=1)
     print(f"{time.monotonic() - started:.0f} s")
