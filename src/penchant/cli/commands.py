@@ -527,15 +527,15 @@ def _print_preference(figures: dict[str, Any]) -> None:
     if "preference_accuracy_policy" not in figures:
         return
     print(
-        f"Held-out pairs ({figures['test_pairs']}), 95 % intervals:\n"
-        "  preference accuracy by mean log-prob "
+        f"Held-out pairs ({figures['test_pairs']}), which response is likelier; 95 % intervals:\n"
+        "  accuracy by mean log-prob   "
         f"{_percent(figures, 'preference_accuracy_reference')} -> "
         f"{_percent(figures, 'preference_accuracy_policy')}\n"
-        "  preference accuracy by sum           "
+        "  accuracy by summed log-prob "
         f"{_percent(figures, 'preference_accuracy_sum_reference')} -> "
         f"{_percent(figures, 'preference_accuracy_sum_policy')}\n"
-        f"  implicit-reward accuracy             {_percent(figures, 'reward_accuracy')}\n"
-        f"  chosen log-prob fell in              {_percent(figures, 'chosen_logps_fell_fraction')}"
+        f"  implicit-reward accuracy    {_percent(figures, 'reward_accuracy')}\n"
+        f"  chosen log-prob fell in     {_percent(figures, 'chosen_logps_fell_fraction')}"
     )
 
 

@@ -41,16 +41,13 @@ JUDGES = ("house-style", "instructions", "longer", "random", "implicit", "reward
 
 def recipe(incomplete: str) -> list[str]:
     """Packaged recipes, and YAML files."""
-    from penchant.recipes import recipe_names
-
-    return [name for name in recipe_names() if name.startswith(incomplete)] + _paths(incomplete, _RECIPES)
+    return packaged_recipe(incomplete) + _paths(incomplete, _RECIPES)
 
 
 def packaged_recipe(incomplete: str) -> list[str]:
-    """Packaged recipes alone."""
-    from penchant.recipes import recipe_names
-
-    return [name for name in recipe_names() if name.startswith(incomplete)]
+    """Packaged recipes alone; looked up as files, since to import them would load the whole configuration."""
+    files = Path(__file__).parents[1] / "recipes"
+    return _offered([path.stem for path in _listed(files) if path.suffix == ".yaml"], incomplete)
 
 
 def recipe_file(incomplete: str) -> list[str]:

@@ -105,6 +105,8 @@ def _bar_line(what: str, pace: Pace, now: float, values: Mapping[str, Any], widt
     wanted = min(cell_len(what), widest) + len(_GAP)
     text = next((one for one in fits if cell_len(one) + wanted <= width), fits[-1])
     room = width - cell_len(text) - len(_GAP)
+    if cell_len(what) <= min(_WHAT, room - 2 * len(_GAP) - _LEAST_BAR):  # a whole name before a long bar
+        widest = max(widest, cell_len(what))
     name = max(0, min(widest, room))
     room = width - cell_len(text) - len(_GAP) - name
     bar = min(_BAR, room - len(_GAP)) if pace.total else 0
@@ -122,7 +124,7 @@ def _time(pace: Pace, now: float, give_or_take: str) -> tuple[str, str]:
         return f"in {clock(pace.elapsed_seconds(now))}", ""
     left = pace.left_seconds(now)
     if left is None:
-        return clock(pace.elapsed_seconds(now)), ""
+        return f"{clock(pace.elapsed_seconds(now))} so far", ""
     return f"{clock(left[0])} left", f"{give_or_take}{clock(left[1])}" if left[1] >= 1 else ""
 
 
