@@ -102,7 +102,7 @@ def known_limits(record: RunRecord) -> list[str]:
     for finding in record.training.get("findings") or ():
         if isinstance(finding, dict):
             found.append(
-                f"A monitor of the run said ({_text(finding.get('name'))}): {_text(finding.get('summary'))}."
+                f"A monitor of the run said ({as_words(finding.get('name'))}): {as_words(finding.get('summary'))}."
             )
     if record.training and not found:
         found.append("The run's monitors found nothing against it.")
@@ -111,9 +111,10 @@ def known_limits(record: RunRecord) -> list[str]:
     return [*found, *_ALWAYS_UNMEASURED]
 
 
-def _text(value: Any) -> str:
-    """Text of a file as plain words: no control characters, no markup."""
+def as_words(value: Any) -> str:
+    """Return text of others as plain words of Markdown: one line, no control characters, no markup."""
     kept = "".join(
-        char if unicodedata.category(char) not in ("Cc", "Cf", "Cs") else " " for char in str(value)[:400]
+        char if unicodedata.category(char) not in ("Cc", "Cf", "Cs", "Zl", "Zp") else " "
+        for char in str(value)[:400]
     )
     return "".join(f"\\{char}" if char in "\\`*_{}[]<>#|!~" else char for char in kept).rstrip(". ")

@@ -21,7 +21,7 @@ from penchant.config import Config
 from penchant.evaluation.run_record import RunRecord
 from penchant.models.bundled import BUNDLED_NAME
 from penchant.objective.loss_table import LOSSES
-from penchant.reporting.card_figures import evaluation_results, evaluation_table, known_limits
+from penchant.reporting.card_figures import as_words, evaluation_results, evaluation_table, known_limits
 
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _BUNDLED_ON_HUB = "HuggingFaceTB/SmolLM2-135M-Instruct"
@@ -106,7 +106,7 @@ def _head(record: RunRecord | None, name: str, export: ExportFacts | None) -> st
         library_name=library or "transformers",
         pipeline_tag="text-generation",
         tags=tags,
-        model_name=_plain(name),
+        model_name=_plain(name) or "model",
         eval_results=results or None,
     )
     head = yaml.safe_dump(data.to_dict(), sort_keys=False, allow_unicode=False, width=110)
@@ -148,7 +148,8 @@ def _proof(export: ExportFacts) -> str:
     )
     lines = [verdict, "", "| check | | found |", "|---|---|---|"]
     lines += [
-        f"| {name} | {'passed' if ok else '**failed**'} | {_plain(detail)} |" for name, ok, detail in export.checks
+        f"| {name} | {'passed' if ok else '**failed**'} | {as_words(detail)} |"
+        for name, ok, detail in export.checks
     ]
     if export.tokens:
         lines += [
@@ -156,7 +157,7 @@ def _proof(export: ExportFacts) -> str:
             f"Behind the same text both find the same token most probable at {export.greedy_equal} of "
             f"{export.tokens} places. All figures stand in `proof.json`.",
         ]
-    lines += [f"\nNote: {_plain(note)}." for note in export.notes]
+    lines += [f"\nNote: {as_words(note)}." for note in export.notes]
     return "\n".join(lines)
 
 
@@ -168,7 +169,7 @@ def _data(record: RunRecord) -> str:
     if fingerprint := facts.get("data_fingerprint"):
         lines.append(f"Fingerprint: {code(fingerprint)}.")
     if record.rows:
-        counts = ", ".join(f"{count} {_plain(fate)}" for fate, count in record.rows.items())
+        counts = ", ".join(f"{count} {as_words(fate)}" for fate, count in record.rows.items())
         lines.append(f"Rows: {counts}; the run's `ledger.parquet` names the fate and reason of each.")
     if record.config.data.random_labels:
         lines.append("**Its labels were drawn at random: this is a control, not an aligned model.**")
@@ -195,7 +196,7 @@ def _training(record: RunRecord, steps: int | None) -> str:
     versions = record.circumstances.get("versions")
     if isinstance(versions, Mapping):
         lines.append(
-            "Versions: " + ", ".join(f"{_plain(key)} {_plain(value)}" for key, value in versions.items()) + "."
+            "Versions: " + ", ".join(f"{as_words(key)} {as_words(value)}" for key, value in versions.items()) + "."
         )
     return "\n".join(lines)
 

@@ -82,9 +82,9 @@ def test_no_name_becomes_markup_or_an_entry(name: str) -> None:
     text = model_card(record, name=name, export=facts(compared_on="pairs", notes=(name,)))
     start, head, body = text.split("---\n", 2)
     assert start == ""
-    assert set(yaml.safe_load(head)) <= {"library_name", "pipeline_tag", "tags", "model-index"}
+    assert set(yaml.safe_load(head)) <= {"library_name", "model_name", "pipeline_tag", "tags", "model-index"}
     assert ModelCard(text).data.to_dict()["library_name"] == "gguf"
-    outside = "".join(part for place, part in enumerate(body.split("`")) if place % 2 == 0)
+    outside = "".join(part for place, part in enumerate(body.split("~~~")[0].split("`")) if place % 2 == 0)
     assert "\x1b" not in body
     assert "\u202e" not in body
     assert "<script>" not in outside.replace("\\<", "")
