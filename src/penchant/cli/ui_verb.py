@@ -11,28 +11,59 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from penchant.cli.app import Debug, Json, app, run_verb
+from penchant.cli.app import Debug, Json, Quiet, app, run_verb
 from penchant.errors import UsageError, did_you_mean
 
 if TYPE_CHECKING:
     from penchant.evaluation.token_scores import ScoredPair
+    from penchant.tokens.chat import ChatFormat
     from penchant.web.run_steps import RunWork, Texts
 
 
 @app.command()
 def ui(
     runs: Annotated[Path, typer.Argument(metavar="RUNS_DIR", help="A folder of runs, or one run.")],
+    data: Annotated[
+        list[Path] | None,
+        typer.Option("--data", help="A file or folder of rows to browse beside the runs' own; may be repeated."),
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            "--model", help="A model or run to ask beside the runs, and whose tokens are shown of --data."
+        ),
+    ] = None,
+    votes: Annotated[
+        Path | None,
+        typer.Option(
+            "--votes", metavar="FILE", help="Where pairs chosen in the playground go, as JSONL for `prepare`."
+        ),
+    ] = None,
     port: Annotated[
         int, typer.Option("--port", min=0, max=65535, help="Where to listen; 0: wherever is free.")
     ] = 0,
+    quiet: Quiet = False,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Show runs in a browser, live: tables, curves, single steps and pairs. For this machine alone."""
-    run_verb(lambda: _ui(runs, port, as_json=as_json), debug)
+    """Show runs in a browser, live, and their data; ask them; vote blindly. For this machine alone."""
+    run_verb(
+        lambda: _ui(runs, data or [], model, votes, port, quiet=quiet, as_json=as_json),
+        debug,
+        as_json,
+    )
 
 
-def _ui(runs: Path, port: int, *, as_json: bool) -> None:
+def _ui(
+    runs: Path,
+    data: list[Path],
+    model: str | None,
+    votes: Path | None,
+    port: int,
+    *,
+    quiet: bool,
+    as_json: bool,
+) -> None:
     if not runs.is_dir():
         raise UsageError(
             f"there is no such folder.{did_you_mean(runs.name, _folders_beside(runs))}",
@@ -46,14 +77,17 @@ def _ui(runs: Path, port: int, *, as_json: bool) -> None:
     quiet_libraries()
     # a run of somebody else may name any model: what is not on this machine already stays unread
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
-    parts = make_parts(runs, _run_work())
+    from penchant.workflow.playground.models import RunModels
+
+    models = RunModels(runs, [model] if model else [])
+    parts = make_parts(runs, _run_work(), models, data=data, model=model, pairs=votes, load_chat=_load_chat)
 
     def ready(address: str) -> None:
         if as_json:
             said = {"address": address, "runs": str(runs.resolve()), "sections": [part.title for part in parts]}
             print(json.dumps(said), flush=True)
             return
-        _say(address, runs, [part.title for part in parts])
+        _say(address, runs, [part.title for part in parts], quiet=quiet)
 
     serve(parts, port=port, ready=ready)
 
@@ -88,9 +122,18 @@ def _run_work() -> RunWork:
     return RunWork(texts, tokens)
 
 
-def _say(address: str, runs: Path, sections: list[str]) -> None:
+def _load_chat(name: str) -> ChatFormat:
+    from penchant.workflow.inspect import load_chat
+
+    return load_chat(name)
+
+
+def _say(address: str, runs: Path, sections: list[str], *, quiet: bool) -> None:
     from penchant.cli.console import printable
 
+    if quiet:
+        print(address, flush=True)
+        return
     lines = (
         f"Open     {address}",
         f"Shows    {', '.join(sections)} of {printable(str(runs.resolve()))}",
