@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 from tests.browsed import HOSTILE, hostile_rows, rows_of, write_rows
 from tests.pages import Visitor, running
 
@@ -83,6 +84,7 @@ def test_keys_alone_reach_everything(visit: Callable[..., Visitor], tmp_path: Pa
         assert "1 left out by you" in page.inner_text("main")
 
 
+@pytest.mark.slow
 def test_it_works_with_scripts_off(visit: Callable[..., Visitor], tmp_path: Path) -> None:
     path = write_rows(tmp_path / "rows.jsonl", rows_of(120))
     base = made(path)

@@ -218,7 +218,7 @@ class _Pages:
 
 def _load_tagger() -> None:
     try:
-        tagger("textblob")
+        tagger("textblob").count_nouns_and_verbs("It reads its words with the first sentence.")
     except PenchantError:
         return  # the row's page says so, with what can be judged without it
 
