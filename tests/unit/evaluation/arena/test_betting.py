@@ -66,7 +66,7 @@ def first_stops(rng: np.random.Generator, rate: float, ties: float, runs: int, v
 @pytest.mark.slow
 @pytest.mark.parametrize("ties", [0.0, 0.3, 0.8])
 def test_between_equal_models_at_most_one_arena_in_twenty_ever_stops(ties: float) -> None:
-    """Looked at after each of 1000 votes. A naive 95 % interval would stop in about 40 to 60 % of them."""
+    """Looked at after each of 1000 votes."""
     stops = first_stops(np.random.default_rng(0), 0.5, ties, 2000, 1000)
     share = float((stops > 0).mean())
     print(f"false stops at {ties:.0%} ties: {share:.2%}")
