@@ -51,7 +51,7 @@ def test_runs_are_held_against_the_first_on_the_same_questions(tmp_path: Path) -
     """4 and 16 of 20 pass: 12 gained and none lost, exact McNemar p = 2 / 2^12."""
     runs = [make_run(tmp_path / "a", passes=4), make_run(tmp_path / "b", passes=16, rate=1e-5)]
     page = Page(report_runs(runs, tmp_path / "page.html").read_text(encoding="utf-8"))
-    assert "answers that pass20.0% (8.1% to 41.6%)80.0% (58.4% to 91.9%) +60.0%" in page.words
+    assert "answers that pass20.0% (5.0% to 40.0%)80.0% (60.0% to 95.0%)+60.0% (35.0% to 80.0%)" in page.words
     assert "p = 0.00049, exact McNemar ≠" in page.words
     assert "train.learning_rate1e-061e-05" in page.words
     assert page.words.count("✓ It worked") == 2
