@@ -24,7 +24,7 @@ from penchant.config import StrengthConfig
 from penchant.data.atomic import disk_errors, flush, hidden_name
 from penchant.data.lint import pair_hits
 from penchant.data.statistics import pair_length
-from penchant.data.strength import RULES, Responses, judge_all, sufficient_difference
+from penchant.data.strength import Responses, judge_all, sufficient_difference
 from penchant.data.tagging import Tagger
 from penchant.models.bundled import cache_directory
 from penchant.types import PreferencePair, Turn
@@ -36,8 +36,6 @@ VERSION = 1
 MOST_LINTED = 200_000  # pairs; the checks across rows hold all of them in memory
 BEGINNING = 200  # characters of a prompt's last turn
 PASSES = "passes"
-QUICK_RULES = tuple(rule for rule in RULES if rule != "nouns_and_verbs")
-"""The rules that are judged for every row; the last one tags every word, so only the row looked at is."""
 
 Progress = Callable[[str, int], None]
 _NO_TAGGER = Tagger("none", "", lambda _: 0)  # no quick rule asks it
