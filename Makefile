@@ -12,7 +12,7 @@ PIP := $(BIN)/python -m pip install --disable-pip-version-check
 QUIET_IN_A_LOG := $(shell test -t 2 || echo -q)
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo test slow faults mutants gpu bench scale check lint format lock wheel clean
+.PHONY: help env demo test slow faults mutants gpu bench scale check lint format lock site wheel clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s%s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -88,6 +88,12 @@ format: env ## format the code and repair what ruff can
 
 lock: env ## write requirements.lock anew from pyproject.toml and constraints.txt (needs uv)
 	$(BIN)/python scripts/lock.py
+
+site: ## build the documentation site into build/site, without network once its tools are installed
+	@test -x build/site-tools/bin/mkdocs || { python3 -m venv build/site-tools \
+		&& build/site-tools/bin/python -m pip install -q --disable-pip-version-check -r docs-requirements.txt; }
+	NO_MKDOCS_2_WARNING=1 build/site-tools/bin/mkdocs build --quiet
+	@echo "open build/site/index.html"
 
 wheel: env ## build dist/*.whl
 	$(BIN)/python -m build --wheel --no-isolation

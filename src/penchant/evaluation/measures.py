@@ -7,8 +7,8 @@ pairs, whatever was measured: right or wrong, a length, a loss.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -51,6 +51,11 @@ class Measure:
     clusters: Mapping[str, str] = field(default_factory=dict)
     weights: Mapping[str, float] = field(default_factory=dict)
     detail: bool = False
+
+    def part(self, ids: Collection[str], name: str = "") -> Measure:
+        """Return the same measure on some of its rows, under a name of its own if that is given."""
+        values = {one: value for one, value in self.values.items() if one in ids}
+        return replace(self, name=name or self.name, values=values)
 
 
 def figure_of(measure: Measure) -> dict[str, Any]:

@@ -3,42 +3,37 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from penchant.config import Config, DataConfig
+from penchant.data.formats import LABELLED
 from penchant.data.ledger import Ledger
+from penchant.data.source import load_pairs
 from penchant.errors import DataError
 from penchant.evaluation.breakdown import Groups, breakdown_figures, groups_of
 from penchant.evaluation.calibration import calibration_figures
 from penchant.evaluation.likelihood import likelihood_figures
 from penchant.evaluation.measures import Measure
-from penchant.evaluation.pair_scores import pair_content, row_scores
+from penchant.evaluation.pair_scores import row_scores
 from penchant.evaluation.preference import preference_figures
 from penchant.evaluation.preference_length import length_figures, matched_lengths
 from penchant.models.load import LoadedModel
-from penchant.objective.logps import PairLogps
 from penchant.objective.losses import margin
 from penchant.objective.metrics import wins
-from penchant.objective.score import score_pairs
 from penchant.types import PreferencePair
-from penchant.workflow.setup import describe_ledger, read_pairs, scoring_model, tokenize
+from penchant.workflow.setup import read_pairs
 from penchant.workflow.sft import training_pairs
-from penchant.workflow.stopping import stoppable_progress
+from penchant.workflow.suites.labelled import labelled_suite
+from penchant.workflow.suites.scored_rows import Rows, scored_rows
 from penchant.workflow.suites.suite import Judged, Outcome, Suite, Work, content_of
 
 PAIRS, EXAMPLES = "pairs", "examples"
-_COLUMNS = ("chosen", "rejected", "chosen_tokens", "rejected_tokens")
 
 
 def pair_suites(data: Path, configs: Sequence[Config], *, limit: int | None = None) -> list[Suite]:
-    """Return the suites of held-out rows: of pairs, and after SFT of examples to imitate.
-
-    After SFT the rows may be either or both; without it they must be pairs.
+    """Return the suites of held-out rows: pairs, or responses with a label, and after SFT examples to imitate.
 
     Args:
         data: A file, or a folder with a `test` split.
@@ -46,7 +41,7 @@ def pair_suites(data: Path, configs: Sequence[Config], *, limit: int | None = No
         limit: Only the first rows.
 
     Raises:
-        DataError: The rows are neither.
+        DataError: The rows are none of these.
     """
     imitating = next((config for config in configs if config.objective.loss == "sft"), None)
     suites: list[Suite] = []
@@ -55,10 +50,21 @@ def pair_suites(data: Path, configs: Sequence[Config], *, limit: int | None = No
         suites.append(_suite(EXAMPLES, *rows, imitating.data))  # one rule of what is scored for all models
     try:
         suites.append(_suite(PAIRS, *read_pairs(data, split="test", limit=limit)))
-    except DataError:
-        if not suites:
-            raise  # else they are examples that are no pairs
+    except DataError as error:
+        labelled = _labelled(data, limit)
+        if labelled is not None:
+            suites.append(labelled)
+        elif not suites:
+            raise error  # else they are examples that are no pairs
     return suites
+
+
+def _labelled(data: Path, limit: int | None) -> Suite | None:
+    try:
+        rows, ledger = load_pairs(data, split="test" if data.is_dir() else None, limit=limit, data_format=LABELLED)
+    except DataError:
+        return None  # what was wrong with them as pairs is what the user should read
+    return labelled_suite(rows, ledger) if all(row.desirable is not None for row in rows) else None
 
 
 def _suite(what: str, pairs: Sequence[PreferencePair], ledger: Ledger, scored: DataConfig | None = None) -> Suite:
@@ -66,15 +72,11 @@ def _suite(what: str, pairs: Sequence[PreferencePair], ledger: Ledger, scored: D
     groups = groups_of(pairs)
 
     def measure(loaded: LoadedModel, work: Work) -> Outcome:
-        return _scores(loaded, pairs, copy.deepcopy(ledger), work, what, scored or work.config.data)
+        return scored_rows(loaded, pairs, copy.deepcopy(ledger), work, what, scored or work.config.data)
 
     def judge(outcome: Outcome, reference: Outcome | None, work: Work) -> Judged:
-        rows = _Rows(outcome, reference, clusters)
-        if reference is not None and rows.reference is None:
-            work.reporter.warn(
-                f"{what} of {work.who} are not those of the reference, token by token (another format, tokenizer "
-                "or data.max_tokens), so their log-probabilities are not compared"
-            )
+        rows = Rows(outcome, reference, clusters)
+        rows.warn_of_other_tokens(what, reference, work)
         if what == PAIRS:
             return _judged_pairs(rows, groups, work)
         return _judged_examples(rows, alike=reference is None or rows.reference is not None)
@@ -83,56 +85,7 @@ def _suite(what: str, pairs: Sequence[PreferencePair], ledger: Ledger, scored: D
     return Suite(what, content_of(pairs, what, settings), measure, judge)
 
 
-def _scores(
-    loaded: LoadedModel,
-    pairs: Sequence[PreferencePair],
-    ledger: Ledger,
-    work: Work,
-    what: str,
-    data: DataConfig,
-) -> dict[str, Any]:
-    config = work.config
-    rows = tokenize(pairs, ledger, loaded.chat, data)
-    work.note(f"Held-out {what}: {describe_ledger(ledger)}")
-    model = scoring_model(
-        loaded, config.engine, max_tokens=data.max_tokens, trunk_layers=0, reporter=work.reporter
-    )
-    label = f"Held-out {what}, {work.who}"
-    with stoppable_progress(work.reporter, work.stopper, label, len(rows)) as scored:
-        logps = score_pairs(model, rows, micro_batch_tokens=config.engine.micro_batch_tokens, on_pairs=scored)
-    return {
-        "ids": [row.id for row in rows],
-        "contents": [pair_content(row) for row in rows],
-        **{name: getattr(logps, name).tolist() for name in _COLUMNS},
-    }
-
-
-class _Rows:
-    """The log-probabilities of one model, and where there is a reference those of both on the rows that both have.
-
-    Rewards compare two models on the same tokens, so without these there are none.
-    """
-
-    def __init__(self, outcome: Outcome, reference: Outcome | None, clusters: Mapping[str, str]) -> None:
-        self.ids: list[str] = outcome["ids"]
-        self.contents: list[str] = outcome["contents"]
-        self.all = _logps(outcome, self.ids)
-        comparable = reference is not None and reference["contents"] == outcome["contents"]
-        self.reference = _logps(reference, self.ids) if reference is not None and comparable else None
-        self.clusters = {name: clusters[name] for name in self.ids}
-
-    def measure(self, name: str, values: torch.Tensor, **options: Any) -> Measure:
-        rows = dict(zip(self.ids, values.double().tolist(), strict=True))
-        return Measure(name, rows, clusters=self.clusters, **options)
-
-
-def _logps(outcome: Outcome, ids: Sequence[str]) -> PairLogps:
-    place = {name: at for at, name in enumerate(outcome["ids"])}
-    order = [place[name] for name in ids]
-    return PairLogps(*(torch.tensor([outcome[name][at] for at in order]) for name in _COLUMNS))
-
-
-def _judged_pairs(rows: _Rows, groups: Mapping[str, Groups], work: Work) -> Judged:
+def _judged_pairs(rows: Rows, groups: Mapping[str, Groups], work: Work) -> Judged:
     lines = _preferences(rows, groups)
     if rows.reference is None:
         return Judged(lines)
@@ -155,7 +108,7 @@ def _judged_pairs(rows: _Rows, groups: Mapping[str, Groups], work: Work) -> Judg
     return Judged(lines, figures, details, pair_scores=kept)
 
 
-def _preferences(rows: _Rows, groups: Mapping[str, Groups]) -> dict[str, list[Measure]]:
+def _preferences(rows: Rows, groups: Mapping[str, Groups]) -> dict[str, list[Measure]]:
     """Whether the chosen response is the more probable one: over all pairs, at like lengths, and by subset."""
     ours, means = rows.all, rows.all.mean()
     right = rows.measure(
@@ -170,24 +123,19 @@ def _preferences(rows: _Rows, groups: Mapping[str, Groups]) -> dict[str, list[Me
     alike = {one for one, same in zip(rows.ids, matched, strict=True) if same}
     lines = {"preference": [right, by_sum, longer]}
     if alike:
-        lines["preference"].append(_part(right, alike, f"{right.name}, lengths alike"))
+        lines["preference"].append(right.part(alike, f"{right.name}, lengths alike"))
     subsets = {groups[one].subset for one in rows.ids} - {""}
     for subset in sorted(subsets):
         inside = {one for one in rows.ids if groups[one].subset == subset}
         heading = next((name for word, name in _HEADINGS.items() if word in subset), "preference")
-        lines.setdefault(heading, []).append(_part(right, inside, f"preference accuracy, {subset}"))
+        lines.setdefault(heading, []).append(right.part(inside, f"preference accuracy, {subset}"))
     return lines
 
 
 _HEADINGS = {"harmless": "harmlessness", "helpful": "helpfulness"}
 
 
-def _part(measure: Measure, ids: Collection[str], name: str) -> Measure:
-    values = {one: value for one, value in measure.values.items() if one in ids}
-    return replace(measure, name=name, values=values)
-
-
-def _judged_examples(rows: _Rows, *, alike: bool) -> Judged:
+def _judged_examples(rows: Rows, *, alike: bool) -> Judged:
     """The loss a token; under a name of its own where it is that of other tokens than the reference's."""
     ours = rows.all
     name = "loss a token of examples, nats" if alike else "loss a token of examples, other tokens, nats"
