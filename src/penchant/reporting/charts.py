@@ -171,8 +171,9 @@ def _svg(figure: Figure, name: str, title: str, description: str, words: Mapping
     for definitions in root.findall("defs"):
         if definitions.find("style") is not None:  # it would apply to the whole page
             root.remove(definitions)
-    root.attrib = {"viewBox": root.attrib["viewBox"], "role": "img", **_step_axis(figure)}
+    root.attrib = {"viewBox": root.attrib["viewBox"], "role": "img"}
     root.attrib |= {"aria-labelledby": f"{name}-title {name}-description", "stroke-linejoin": "round"}
+    root.attrib |= _step_axis(figure)
     for position, (tag, text) in enumerate((("title", title), ("description", description))):
         element = ElementTree.Element("desc" if position else "title", id=f"{name}-{tag}")
         element.text = text

@@ -10,9 +10,7 @@ from penchant.reporting.charts import Bar, Chart, fraction_bars
 from penchant.reporting.comparison_page import comparison_tables
 from penchant.reporting.figures import (
     Row,
-    byte_size,
     count,
-    duration,
     figure_of,
     interval_of,
     list_of,
@@ -53,12 +51,9 @@ SINGLE: tuple[tuple[str, str, Callable[[float], str]], ...] = (
     ("McNemar p, pass rate before against after", "mcnemar_p", plain_number),
     ("Test pairs", "test_pairs", count),
     ("Test questions", "test_questions", count),
-    ("Training pairs", "train_pairs", count),
-    ("Training time", "train_seconds", duration),
-    ("Total time", "total_seconds", duration),
-    ("Peak memory", "peak_memory_bytes", byte_size),
 )
 _SHOWN_ELSEWHERE = {"verdict", "controls", "style", "breakdown_reference", "breakdown_policy", "part_seconds"}
+_SHOWN_ELSEWHERE |= {"train_pairs", "train_seconds", "total_seconds", "peak_memory_bytes"}
 _SHOWN_ELSEWHERE |= {"findings", "worst_pairs", "plan", *LENGTH_KEYS}
 _MOST_TEXT = 200
 

@@ -84,14 +84,11 @@ def _card(name: str, files: RunFiles) -> Row:
 
 
 def _figures(files: Sequence[RunFiles]) -> list[tuple[str, list[Row | None]]]:
-    """Figures of the evaluations with their intervals, a cell a run; only lines that some run has."""
+    """Figures of the evaluations with their intervals, a cell a run; lines that no run has are left out."""
     wanted = [(label, f"{key}_policy", show) for label, key, show in PAIRED]
-    wanted += [row for row in SINGLE if row[1] not in _COSTS]
+    wanted += SINGLE
     rows = [(label, [figure_of(one.summary or {}, key, show) for one in files]) for label, key, show in wanted]
     return [(label, cells) for label, cells in rows if any(cells)]
-
-
-_COSTS = {"train_pairs", "train_seconds", "total_seconds", "peak_memory_bytes"}
 
 
 def _costs(files: Sequence[RunFiles]) -> list[tuple[str, ...]]:

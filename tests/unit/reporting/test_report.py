@@ -170,7 +170,7 @@ def test_an_empty_summary_invents_nothing(tmp_path: Path) -> None:
     assert "It cannot be said" in text
     assert "states figures but no verdict" in text
     assert "holds none of the figures that this page draws" in text
-    assert "not measured" in text
+    assert "Not recorded." in text
 
 
 @pytest.mark.parametrize("value", ["0.5", None, True, float("nan"), 10**400, [0.5], {"value": 0.5}])
