@@ -26,9 +26,14 @@ class _ServeByDefault(TyperGroup):
     """`penchant arena RUN` is `penchant arena serve RUN`."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        if args and args[0] not in self.commands and args[0] not in ("-h", "--help"):
-            args = [_SERVE, *args]
-        return super().parse_args(ctx, args)
+        return super().parse_args(ctx, self._with_verb(args))
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        return super().resolve_command(ctx, self._with_verb(args))
+
+    def _with_verb(self, args: list[str]) -> list[str]:
+        named = not args or args[0] in self.commands or args[0] in ("-h", "--help")
+        return args if named else [_SERVE, *args]
 
 
 arena = typer.Typer(
