@@ -30,7 +30,7 @@ def test_recipes_are_listed_with_what_they_are_and_need() -> None:
     assert [word for word in first_words if word in recipe_names()] == recipe_names()
     assert "Qwen/Qwen3-1.7B" in result.stdout
     assert "adapters of rank 128" in result.stdout
-    assert "Next  penchant recipes NAME > mine.yaml" in result.stdout
+    assert "Next     penchant recipes NAME > mine.yaml" in result.stdout
 
 
 def test_recipes_as_json_hold_every_fact() -> None:
@@ -51,11 +51,12 @@ def test_a_recipe_is_printed_as_a_file_that_can_be_used(tmp_path: Path) -> None:
     assert load_recipe(str(mine)) == load_recipe("smollm2-hh")
 
 
-def test_an_unknown_recipe_and_a_name_with_json_are_refused() -> None:
+def test_an_unknown_recipe_is_refused_and_one_by_name_is_json_too() -> None:
     result = penchant("recipes", "dmeo")
     assert result.exit_code == 2
     assert 'Did you mean "demo"' in result.stderr
-    assert penchant("recipes", "demo", "--json").exit_code == 2
+    told = json.loads(penchant("recipes", "demo", "--json").stdout)
+    assert (told["name"], told["yaml"]) == ("demo", penchant("recipes", "demo").stdout)
 
 
 def test_migrate_prints_the_recipe_alone_on_standard_output(trl: Path, tmp_path: Path) -> None:
