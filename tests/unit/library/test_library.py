@@ -59,6 +59,9 @@ def start() -> PreTrainedModel:
     return tiny_llama(layers=2)
 
 
+HANDLER_BEFORE = signal.getsignal(signal.SIGINT)
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory, start: PreTrainedModel) -> Path:
     """A start, a file of pairs, and the run that the command makes of them."""
@@ -86,7 +89,7 @@ def test_a_model_and_rows_in_memory_give_the_weights_of_the_command(
     assert same(trained, weights(result.run))
     assert result.tokenizer("sun").input_ids
     assert weights_digest(start) == weights_digest(tiny_llama(layers=2))
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGINT) is HANDLER_BEFORE
 
 
 def test_a_named_model_and_a_data_set_give_them_too(folder: Path, tmp_path: Path) -> None:
