@@ -9,7 +9,10 @@ import penchant
 
 
 def test_public_names_are_these() -> None:
-    assert penchant.__all__ == ["__version__"]
+    assert penchant.__all__ == [
+        "Config", "Evaluation", "PairLogps", "PenchantError", "Reporter", "Scores", "Trained", "__version__",
+        "evaluate", "losses", "score", "train",
+    ]  # fmt: skip
     assert all(hasattr(penchant, name) for name in penchant.__all__)
 
 

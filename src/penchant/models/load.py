@@ -120,6 +120,23 @@ def load_model(
     return LoadedModel(policy.eval(), chat, source.name, stop_ids, pad_id)
 
 
+def loaded_in_memory(model: PreTrainedModel, tokenizer: Any, name: str) -> LoadedModel:
+    """Return a transformers model that its user has loaded, with its tokenizer; neither is changed.
+
+    Args:
+        model: On any device and of any floating type.
+        tokenizer: Its transformers tokenizer.
+        name: What errors call it.
+
+    Raises:
+        ModelError: It is of a kind that Penchant cannot align.
+    """
+    _refuse_unsupported(model.config, name)
+    chat = chat_format(tokenizer)
+    stop_ids = _stop_ids(model, chat)
+    return LoadedModel(model, chat, name, stop_ids, choose_pad_id(tokenizer, stop_ids))
+
+
 def architecture_for(config: ModelConfig, name: str) -> str | None:
     """Return the architecture that a configuration names for one of its models, or None when that needs none."""
     return config.architecture if Path(name).suffix in STATE_DICT_SUFFIXES else None

@@ -1,0 +1,1 @@
+"""Penchant from Python: `train`, `score` and `evaluate`, as `penchant` itself offers them (docs/library.md)."""
