@@ -18,6 +18,7 @@ MOST_CHARACTERS = 4000  # of one answer
 ROOM = 900_000  # bytes of a page for all answers together
 LEAST_SHARED = 0.3  # of the longer text; where less is shared, marks would cover everything
 PASS = "pass"
+_TEXTS = ("question", "reference", "policy")
 _FRAME = 500  # bytes of an answer's card without its texts
 _MARK = 13  # bytes of a marked piece without its text
 
@@ -108,14 +109,14 @@ def marked_where_alike(one: str, other: str) -> tuple[Pieces, Pieces]:
 
 def fitting(answers: Sequence[Answer], room: int = ROOM) -> tuple[list[Card], str]:
     """Return as many cards as there is room for, evenly from the whole file, and what to say of the others."""
-    every, cards = 1, list(map(card_of, answers))
-    sizes = list(map(_size, cards))
-    while sum(sizes[::every]) > room:
-        every += 1
-    if every == 1:
+    plain = [_FRAME + sum(_bytes(_shortened(text_of(answer.row, key))) for key in _TEXTS) for answer in answers]
+    every = _thinning(plain, room)  # before words are marked, which takes the longest
+    cards = list(map(card_of, answers[::every]))
+    again = _thinning(list(map(_size, cards)), room)
+    if every * again == 1:
         return cards, ""
-    shown = cards[::every]
-    return shown, f"Shown is every {every}th of {count(len(cards))}, so that the page stays small; all are in"
+    whole = f"one in {every * again}, evenly from all {count(len(answers))}"
+    return cards[::again], f"Shown is {whole}, so that the page stays small; all are in"
 
 
 def lengths_of(answers: Sequence[Answer]) -> list[tuple[str, str, str]]:
@@ -156,4 +157,16 @@ def _size(card: Card) -> int:
     """About how many bytes a card takes on the page."""
     texts = (card.question, *(piece.text for *_, pieces in card.sides for piece in pieces))
     marks = sum(piece.own for *_, pieces in card.sides for piece in pieces)
-    return _FRAME + _MARK * marks + sum(len(str(escape(text)).encode("utf-8", "replace")) for text in texts)
+    return _FRAME + _MARK * marks + sum(map(_bytes, texts))
+
+
+def _bytes(text: str) -> int:
+    return len(str(escape(text)).encode("utf-8", "replace"))
+
+
+def _thinning(sizes: Sequence[int], room: int) -> int:
+    """The least step by which to go through things so that they fit."""
+    every = 1
+    while sum(sizes[::every]) > room and every < len(sizes):
+        every += 1
+    return every

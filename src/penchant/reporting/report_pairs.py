@@ -103,7 +103,7 @@ def quarters_chart(pairs: Sequence[PairFigures]) -> Chart | None:
     said = "; ".join(f"{label}: {share}" for label, _, share in rows)
     title = "Where the responses of a pair went"
     svg = drawing("quarters", title, f"{count(len(points))} pairs. {said}.", draw, size=(4.4, 3.4))
-    drawn = f"; drawn is every {thin}th" if thin > 1 else ""
+    drawn = f"; drawn is one in {thin}" if thin > 1 else ""
     note = f"{count(len(points))} pairs of the last quarter of the steps, as last seen{drawn}"
     return Chart(title, svg, ("", "pairs", "share"), tuple(rows), note)
 

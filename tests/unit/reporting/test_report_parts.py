@@ -66,7 +66,7 @@ def test_long_answers_are_cut_and_many_are_thinned_evenly_and_both_are_said() ->
     assert (len(every), said) == (100, "")
     some, said = fitting(answers, room=20_000)
     assert [card.id for card in some] == [str(number) for number in range(0, 100, 3)]
-    assert said.startswith("Shown is every 3th of 100")
+    assert said.startswith("Shown is one in 3, evenly from all 100, so")
 
 
 def test_lengths_of_answers_before_and_after() -> None:
@@ -258,4 +258,4 @@ def test_a_run_of_many_steps_and_answers_stays_under_two_megabytes(tmp_path: Pat
     said = Page(page).words
     assert "100,000 training steps recorded" in said
     assert "band: lowest to highest of 250 steps" in said
-    assert "of 1,000, so that the page stays small; all are in samples/test.jsonl" in said
+    assert "evenly from all 1,000, so that the page stays small; all are in samples/test.jsonl" in said
