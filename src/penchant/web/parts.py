@@ -16,7 +16,7 @@ from penchant.web.runs import runs_part
 from penchant.web.site import Part
 
 # what `penchant chat` begins with; a form of the playground may say otherwise
-_SAMPLING, _LONGEST_ANSWER = Sampling(temperature=0.7, top_p=0.9), 256
+_SAMPLING, _LONGEST_ANSWER = Sampling(temperature=0.7, top_p=0.9), 512
 
 
 def make_parts(
