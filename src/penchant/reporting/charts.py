@@ -118,9 +118,6 @@ def drawing(
         return _svg(figure, name, title, description, words or {})
 
 
-_DRAWING = RLock()  # matplotlib's settings and text layout belong to the process, not to a thread
-
-
 def stand_in(place: int, text: str) -> str:
     """Return what to draw in the place of a text from elsewhere: about as wide, and never read as markup.
 
