@@ -14,7 +14,7 @@ import yaml
 from tests.tiny import pair_rows, save_tiny, tiny_llama, write_rows
 from typer.testing import CliRunner, Result
 
-from penchant.cli import commands, report_verb
+from penchant.cli import report_verb
 from penchant.cli.main import app
 from penchant.data import house_style
 from penchant.errors import DataError, PenchantError
