@@ -14,7 +14,7 @@ import yaml
 from tests.tiny import pair_rows, save_tiny, tiny_llama, write_rows
 from typer.testing import CliRunner, Result
 
-from penchant.cli import commands
+from penchant.cli import report_verb
 from penchant.cli.main import app
 from penchant.data import house_style
 from penchant.errors import DataError, PenchantError
@@ -165,10 +165,10 @@ def test_debug_shows_the_error_itself(train: Callable[..., Result], folder: Path
 
 
 def test_what_penchant_cannot_explain_is_its_defect(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    def broken(run: Path, **_: object) -> None:
+    def broken(runs: list[Path], out: Path | None, **_: object) -> None:
         raise KeyError("surprise")
 
-    monkeypatch.setattr(commands, "report", broken)
+    monkeypatch.setattr(report_verb, "_report", broken)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     result = penchant("report", tmp_path)
     assert result.exit_code == 1
