@@ -115,6 +115,7 @@ def test_a_page_that_was_sent_gives_a_file_that_is_read_back(chromium: Any, tmp_
         page, trouble = opened(chromium, file, **(PHONE if what == "hostile" else {}))
         page.fill("#rater", "Bob")
         page.keyboard.press("Enter")
+        page.wait_for_selector("#voting:not([hidden])")
         for key in "12ut":
             page.keyboard.press(key)
         assert page.inner_text("#far").startswith("Pair 3 of")

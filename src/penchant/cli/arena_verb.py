@@ -88,6 +88,7 @@ def serve_arena(
     limit: Limit = None,
     sets: Sets = None,
     quiet: Quiet = False,
+    as_json: Json = False,
     debug: Debug = False,
 ) -> None:
     """Open the voting page (the default); answers are made first where there are none."""
@@ -115,15 +116,21 @@ def serve_arena(
             lambda reporter, stopper: prepare_arena(wanted, reporter=reporter, stopper=stopper), quiet=quiet
         )
         if page is not None:
-            _write_page(path, page)
+            _write_page(path, page, quiet=quiet, as_json=as_json)
         else:
-            _serve(path, reveal=reveal, port=port)
+            _serve(path, reveal=reveal, port=port, quiet=quiet, as_json=as_json)
 
-    run_verb(work, debug)
+    run_verb(work, debug, as_json)
 
 
 @arena.command()
-def status(file: _Arena = None, without: _Without = None, as_json: Json = False, debug: Debug = False) -> None:
+def status(
+    file: _Arena = None,
+    without: _Without = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
     """Say what the votes so far say: win rate, whether it is decided, raters, label noise."""
 
     def work() -> None:
@@ -135,9 +142,12 @@ def status(file: _Arena = None, without: _Without = None, as_json: Json = False,
             print(json.dumps(figures))
             return
         print(describe_arena(figures))
-        say_next(f"Next     penchant arena export {path} --out FOLDER   (pairs to train on, votes for judges)")
+        say_next(
+            f"Next     penchant arena export {path} --out FOLDER   (pairs to train on, votes for judges)",
+            quiet=quiet,
+        )
 
-    run_verb(work, debug)
+    run_verb(work, debug, as_json)
 
 
 @arena.command()
@@ -145,6 +155,7 @@ def export(
     file: _Arena = None,
     out: Annotated[Path, typer.Option("--out", help="Folder for pairs, votes and answers.")] = Path("arena-pairs"),
     without: _Without = None,
+    quiet: Quiet = False,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -167,15 +178,17 @@ def export(
             f"Judge    penchant judge longer --answers {out / 'answers.jsonl'} --votes {out / 'votes.jsonl'}",
             f"Next     penchant prepare local --source {out / 'pairs.jsonl'} --out FOLDER",
             *([f"         and train with {setting}"] if setting else []),
+            quiet=quiet,
         )
 
-    run_verb(work, debug)
+    run_verb(work, debug, as_json)
 
 
 @arena.command()
 def read(
     files: Annotated[list[Path], typer.Argument(metavar="VOTES.json...", help="Files that raters sent back.")],
     votes: _Votes = None,
+    quiet: Quiet = False,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -198,9 +211,9 @@ def read(
             return
         for file, one in found:
             print(describe_read(file, one))
-        say_next(f"Next     penchant arena status {path}")
+        say_next(f"Next     penchant arena status {path}", quiet=quiet)
 
-    run_verb(work, debug)
+    run_verb(work, debug, as_json)
 
 
 def _figures(file: Path | None, without: Sequence[str]) -> tuple[Path, dict[str, Any], tuple[Contest, list[Vote]]]:
@@ -220,7 +233,7 @@ def _figures(file: Path | None, without: Sequence[str]) -> tuple[Path, dict[str,
     return path, arena_figures(contest.names, len(contest.entries), kept), (contest, kept)
 
 
-def _write_page(path: Path, page: Path) -> None:
+def _write_page(path: Path, page: Path, *, quiet: bool, as_json: bool) -> None:
     from penchant.cli.working import say_next
     from penchant.evaluation.arena.ballots import new_ballot
     from penchant.evaluation.arena.vote_store import open_arena
@@ -231,21 +244,28 @@ def _write_page(path: Path, page: Path) -> None:
     with open_arena(path) as opened:
         ballot = new_ballot(opened)
         write_arena_page(opened.contest, ballot, page)
+    if as_json:
+        print(json.dumps({"page": str(page), "votes": str(path)}))
+        return
     print(
         f"{page} can be sent to any number of raters. It names no model; "
         f"what tells the sides apart stays in {path}."
     )
-    say_next(f"Next     penchant arena read VOTES.json --votes {path}")
+    say_next(f"Next     penchant arena read VOTES.json --votes {path}", quiet=quiet)
 
 
-def _serve(path: Path, *, reveal: bool, port: int) -> None:
+def _serve(path: Path, *, reveal: bool, port: int, quiet: bool, as_json: bool) -> None:
     from penchant.cli.working import say_next
     from penchant.web.arena import arena_part
     from penchant.web.serve import serve
 
     def ready(address: str) -> None:
+        if as_json:
+            print(json.dumps({"address": address, "votes": str(path)}), flush=True)
+            return
         print(f"Vote at  {address}\nVotes    {path}\nCtrl+C ends the page; every vote is kept.", flush=True)
 
     with contextlib.suppress(KeyboardInterrupt):  # the server has closed by then
         serve([arena_part(path, reveal=reveal)], port=port, ready=ready)
-    say_next(f"Next     penchant arena status {path}")
+    if not as_json:
+        say_next(f"Next     penchant arena status {path}", quiet=quiet)

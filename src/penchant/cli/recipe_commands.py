@@ -59,8 +59,8 @@ def migrate(
     _show(migration, file=said)
     recipe = out or "mine.yaml"
     with contextlib.redirect_stdout(said):
+        print(f"\nRead as a configuration of {migration.dialect.tool}.")
         say_next(
-            f"Read as  a configuration of {migration.dialect.tool}",
             f"Recipe   {out or 'on standard output'}",
             f"Next     {migration.prepare}",
             f"         penchant plan {recipe}",

@@ -14,8 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from penchant.evaluation.preference import clustered
-from penchant.evaluation.stats import Interval, cluster_bootstrap, paired_bootstrap_difference
+from penchant.evaluation.stats import Interval, cluster_bootstrap, clustered, paired_bootstrap_difference
 
 
 @dataclass(frozen=True)

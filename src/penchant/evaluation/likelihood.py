@@ -7,8 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from penchant.evaluation.preference import clustered
-from penchant.evaluation.stats import cluster_bootstrap, paired_bootstrap_difference
+from penchant.evaluation.stats import cluster_bootstrap, clustered, paired_bootstrap_difference
 from penchant.objective.logps import PairLogps
 
 

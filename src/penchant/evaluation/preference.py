@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from penchant.evaluation.stats import Interval, cluster_bootstrap, paired_bootstrap_difference, wilson
+from penchant.evaluation.stats import cluster_bootstrap, clustered, paired_bootstrap_difference
 from penchant.objective.logps import PairLogps
 from penchant.objective.losses import margin
 from penchant.objective.metrics import wins
@@ -51,16 +51,6 @@ def preference_figures(
 
 
 _TIE = 0.5
-
-
-def clustered(values: np.ndarray, clusters: Sequence[str]) -> Interval:
-    """Return the mean with its 95 % interval; a fraction at 0 or 1 takes Wilson's, with clusters as trials."""
-    count = len(set(clusters))
-    extreme = bool(np.all(values == 0) or np.all(values == 1))
-    if extreme or count == 1:
-        share = float(np.clip(values.mean(), 0, 1))
-        return wilson(share * count, count)
-    return cluster_bootstrap(values, clusters)
 
 
 def _add(figures: dict[str, Any], name: str, values: np.ndarray, clusters: Sequence[str]) -> None:

@@ -25,8 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from penchant.evaluation.logistic import bootstrap_logistic, fit_logistic, percentiles, sigmoid
-from penchant.evaluation.preference import clustered
-from penchant.evaluation.stats import Interval, paired_bootstrap_difference
+from penchant.evaluation.stats import Interval, clustered, paired_bootstrap_difference
 from penchant.objective.logps import PairLogps
 from penchant.objective.losses import margin
 from penchant.objective.metrics import wins

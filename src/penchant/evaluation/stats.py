@@ -118,6 +118,16 @@ def cluster_bootstrap(
     return Interval(value, min(value, float(low)), max(value, float(high)))
 
 
+def clustered(values: NDArray[np.floating], clusters: Sequence[str]) -> Interval:
+    """Return the mean with its 95 % interval; a fraction at 0 or 1 takes Wilson's, with clusters as trials."""
+    count = len(set(clusters))
+    extreme = bool(np.all(values == 0) or np.all(values == 1))
+    if extreme or count == 1:
+        share = float(np.clip(values.mean(), 0, 1))
+        return wilson(share * count, count)
+    return cluster_bootstrap(values, clusters)
+
+
 def paired_bootstrap_difference(
     a: Sequence[float] | NDArray[np.floating],
     b: Sequence[float] | NDArray[np.floating],

@@ -16,8 +16,7 @@ import numpy as np
 
 from penchant.evaluation.judges.protocol import Comparer, Verdict
 from penchant.evaluation.judges.votes import swapped
-from penchant.evaluation.preference import clustered
-from penchant.evaluation.stats import mcnemar_exact, wilson
+from penchant.evaluation.stats import clustered, mcnemar_exact, wilson
 from penchant.types import Answer, Prompt
 
 Outcome = Literal["win", "loss", "tie"]

@@ -113,6 +113,12 @@ def _head(record: RunRecord | None, name: str, export: ExportFacts | None) -> st
     return head.strip()
 
 
+def trained_name(config: Config) -> str:
+    """Return what a model is called that such a run makes, whatever its folder is called."""
+    start = _base_on_hub(config.model.path) or config.model.path
+    return "-".join([Path(start).name, *config.objective.losses])
+
+
 def _base_on_hub(path: str) -> str | None:
     if path == BUNDLED_NAME:
         return _BUNDLED_ON_HUB

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from penchant.objective.loss_table import LOSSES, loss_at_reference, needs_refer
 from penchant.objective.pair_model import PairModel
 from penchant.objective.trunk_cache import TrunkCache
 from penchant.processes import done_by_first, is_first, told_by_first, wait_for_all
-from penchant.reporting.model_card import model_card
+from penchant.reporting.model_card import model_card, trained_name
 from penchant.tokens.chat import ChatFormat
 from penchant.training.optimizer import check_optimizer, make_optimizer
 from penchant.training.parallel import (
@@ -297,7 +297,8 @@ def _save(
             part = choose_trainable(loaded.model, **configured_choice(config.model, config.train.seed))
             put_trained(loaded.model, trained)
     if is_first():
-        save_trained(out, loaded, part, card=model_card(read_run(out), name=out.name, steps=kept_step))
+        record = replace(read_run(out), training={})  # which an earlier end of the same run may have left
+        save_trained(out, loaded, part, card=model_card(record, name=trained_name(config), steps=kept_step))
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from penchant.evaluation.preference import clustered, preference_figures
+from penchant.evaluation.preference import preference_figures
+from penchant.evaluation.stats import clustered
 from penchant.objective.logps import PairLogps
 
 CHOSEN_TOKENS, REJECTED_TOKENS = [5, 4, 3, 3], [4, 4, 1, 2]

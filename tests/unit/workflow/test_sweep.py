@@ -114,7 +114,8 @@ def read(path: Path) -> Any:
 
 
 def model_bytes(run: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in sorted((run / "model").iterdir())}
+    """All files but the card, which names the folder of the data."""
+    return {path.name: path.read_bytes() for path in sorted((run / "model").iterdir()) if path.suffix != ".md"}
 
 
 def test_every_run_is_bit_for_bit_the_one_that_train_makes_alone(

@@ -292,7 +292,7 @@ KEYS: dict[str, Key] = {
     **table("none", "name another model directory as model.path", base_model_config=None, cls_model_config=None),
     **table("none", "download that revision and name its directory as model.path", model_revision=None),
     **table("none", "likewise", revision_of_model=None),
-    **table("none", "code out of a model's files is never run", trust_remote_code=None),
+    **table("none", "code out of a model's files is never run", trust_remote_code=False),
     **table("none", "name an adapter's folder as model.path: it is merged", lora_model_dir=None),
     **table("none", "adapters go to linear layers of all decoder layers", lora_target_parameters=None),
     **table(
