@@ -3,7 +3,8 @@
 What stands here is loaded when it is first used, so `import penchant` stays light; `__init__.pyi` has the types.
 """
 
-# pyright: reportUnsupportedDunderAll=false  # `__getattr__` makes the names when they are asked for
+# pyright: reportUnsupportedDunderAll=false
+# (`__getattr__` makes the names when they are asked for)
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
