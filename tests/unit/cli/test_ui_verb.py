@@ -19,6 +19,8 @@ def test_the_address_opens_and_ctrl_c_ends_it_and_torch_was_not_needed(tmp_path:
     (tmp_path / "first").mkdir()
     (tmp_path / "first" / "status.json").write_text("{}", encoding="utf-8")
     program = (
+        # whoever starts the tests in the background may have had this signal ignored
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler);"
         "import sys, atexit; atexit.register(lambda: print('torch' in sys.modules, flush=True));"
         f"sys.argv = ['penchant', 'ui', {str(tmp_path)!r}, '--json'];"
         "from penchant.cli.main import main; main()"
