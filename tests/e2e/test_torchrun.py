@@ -59,6 +59,7 @@ def losses(run: Path) -> list[float]:
     return [json.loads(line)["loss"] for line in (run / "metrics.jsonl").read_text("utf-8").splitlines()]
 
 
+@pytest.mark.slow
 def test_the_packaged_qwen3_recipe_runs_in_two_processes(folder: Path) -> None:
     run, data = folder / "two", str(folder / "pairs.jsonl")
     done = torchrun(

@@ -111,18 +111,21 @@ def test_a_run_ends_where_displacement_is_too_much(tmp_path: Path, fluent: Path,
     assert any("the run ends here" in line for line in notes.lines)
 
 
+@pytest.mark.slow
 def test_labels_that_say_nothing_are_no_improvement(tmp_path: Path, source: Path, noise: Path) -> None:
     config = tiny_config(source, train={**HEALTHY, "epochs": 1.0})
     findings = facts_of(train_run(config, noise, tmp_path / "run").run)["findings"]
     assert [finding["name"] for finding in findings] == ["no_improvement"]
 
 
+@pytest.mark.slow
 def test_a_learning_rate_far_too_small_is_no_improvement(tmp_path: Path, source: Path, data: Path) -> None:
     config = tiny_config(source, train={**HEALTHY, "learning_rate": 1e-7})
     findings = facts_of(train_run(config, data, tmp_path / "run").run)["findings"]
     assert [finding["name"] for finding in findings] == ["no_improvement"]
 
 
+@pytest.mark.slow
 def test_a_reference_that_follows_hides_no_improvement(tmp_path: Path, source: Path, data: Path) -> None:
     """Every margin is then zero, by wish; that says nothing about the policy."""
     moving = {"reference_every": 1, "reference_share": 1.0}

@@ -151,6 +151,7 @@ def test_a_kill_at_a_point_costs_nothing(bench: Bench, out: Path, mode: str, poi
     bench.resumed(mode, out)
 
 
+@pytest.mark.slow
 def test_a_run_that_is_killed_and_killed_again_gets_to_the_same_end(bench: Bench, out: Path) -> None:
     """While writing, after its resume while trimming the logs, and while writing once more."""
     mode = "all weights"

@@ -67,6 +67,7 @@ def staged(folder: Path) -> Path:
     return folder / "two.yaml"
 
 
+@pytest.mark.slow
 def test_a_recipe_of_stages_has_a_plan_of_each_and_a_total(folder: Path) -> None:
     words = ["plan", staged(folder), "--data", folder / "pairs.jsonl", "--sft-data", folder / "pairs.jsonl"]
     result = CliRunner().invoke(app, [str(word) for word in words])

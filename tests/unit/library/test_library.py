@@ -192,6 +192,7 @@ def test_the_stub_types_every_name_and_no_other() -> None:
         _ = ANY.trian
 
 
+@pytest.mark.slow
 def test_the_page_about_it_runs_as_it_stands(tmp_path: Path) -> None:
     save_tiny(tmp_path / "my-model", tiny_llama(layers=2))
     page = (ROOT / "docs" / "library.md").read_text(encoding="utf-8")

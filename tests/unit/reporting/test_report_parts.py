@@ -208,6 +208,7 @@ LINES = {
 }
 
 
+@pytest.mark.slow
 @settings(max_examples=6, deadline=None)
 @given(st.data())
 def test_no_edited_file_keeps_the_page_from_being_made(

@@ -87,6 +87,7 @@ def _sharded() -> tuple[bool, list[float], float, float]:
     return in_shards and same and moved, [own], norm, expected
 
 
+@pytest.mark.slow
 def test_shards_hold_a_part_each_and_give_the_whole_back() -> None:
     found = in_processes(2, _sharded)
     total_size = sum(value.numel() for value in tiny_llama().parameters())

@@ -71,6 +71,7 @@ def test_the_second_stage_starts_from_the_first_ones_model(tmp_path: Path, recip
     assert any("Stage 2 of 2, dpo" in line for line in notes.lines)
 
 
+@pytest.mark.slow
 def test_the_likelihood_may_have_data_of_its_own(tmp_path: Path, recipe: Path, data: Path) -> None:
     chats = write_rows(tmp_path / "chats.jsonl", [{"prompt": str(n), "completion": "moon"} for n in range(5)])
     align_run(stages(recipe), data, tmp_path / "out", sft_data=chats)

@@ -190,6 +190,7 @@ def in_one_of_two(folder: Path, out: Path) -> dict[str, Any]:
     return answered(folder, out, resume=True)
 
 
+@pytest.mark.slow
 def test_two_processes_go_on_to_the_file_of_one(folder: Path, tmp_path: Path) -> None:
     answered(folder, tmp_path / "a")
     whole = (tmp_path / "a").read_bytes()

@@ -90,6 +90,7 @@ def test_parts_are_those_of_the_real_model(source: Path, pairs: Path, part: dict
     assert plan.disk["model"] == 4 * whole
 
 
+@pytest.mark.slow
 def test_micro_batches_are_those_that_training_forms(tmp_path: Path, source: Path, pairs: Path) -> None:
     """Tokens of each step of the first epoch, as the run's own metrics count them."""
     config = config_of(source, train={"epochs": 1.0})
@@ -126,6 +127,7 @@ def test_intervals_are_in_order_and_hold_what_is_expected(source: Path, pairs: P
     assert plan.times["validation"] == 0
 
 
+@pytest.mark.slow
 def test_more_epochs_take_more_steps_of_the_same_length(source: Path, pairs: Path) -> None:
     once = plan_run(config_of(source, train={"epochs": 1.0}), data=pairs)
     thrice = plan_run(config_of(source, train={"epochs": 3.0}), data=pairs)
@@ -163,6 +165,7 @@ def test_what_does_not_fit_comes_with_remedies(source: Path, pairs: Path, monkey
     assert plan_run(config_of(source), data=pairs).notes == ()
 
 
+@pytest.mark.slow
 def test_checkpoints_need_disk(source: Path, pairs: Path) -> None:
     plan = plan_run(config_of(source, train={"checkpoint_every": 2}), data=pairs)
     assert plan.disk["checkpoints"] == 3 * 12 * plan.sizes.trained
@@ -214,6 +217,7 @@ def test_the_first_step_warms_up() -> None:
     assert steady_seconds([{"seconds": 9.0}]) == 9.0
 
 
+@pytest.mark.slow
 def test_another_reference_is_planned(source: Path, pairs: Path, tmp_path: Path) -> None:
     """Alone in memory before the policy, and scored once; a larger one than the policy decides the peak."""
     large = save_tiny(tmp_path / "large", tiny_llama(layers=3, hidden_size=1024, intermediate_size=8192))

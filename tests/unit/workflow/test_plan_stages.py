@@ -48,6 +48,7 @@ def test_stages_are_known() -> None:
     assert not has_stages("smollm2-hh")
 
 
+@pytest.mark.slow
 def test_each_stage_is_as_planned_and_grades_its_plan(folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "runs"
     plan = plan_stages(stages(folder), data=folder / "pairs.jsonl", out=out)

@@ -186,6 +186,7 @@ def test_a_model_with_a_template_may_be_trained_in_any_form() -> None:
         require_chat_format(CHAT, tiny_config("none", data={"format": form}))
 
 
+@pytest.mark.slow
 def test_a_plan_of_the_likelihood_knows_that_there_is_one_response(tmp_path: Path) -> None:
     """Fewer tokens than those of pairs, with data and without."""
     source = save_tiny(tmp_path / "start", tiny_llama(layers=2))
