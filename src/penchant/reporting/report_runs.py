@@ -120,9 +120,9 @@ def _paired(figure: Mapping[str, Any]) -> Row:
     cells: list[Row] = [{"value": _with_interval(one, show), "test": ""} for one in rows_of(figure, "runs")]
     for cell, one in zip(cells[1:], rows_of(figure, "differences"), strict=False):
         p = one.get("p_holm", one.get("p"))
-        clear = isinstance(p, float) and p < _SIGNIFICANT
+        significant = isinstance(p, float) and p < _SIGNIFICANT
         said = f"p\u00a0=\u00a0{p:.2g}, {one.get('test', '')}" if isinstance(p, float) else ""
-        cell |= {"test": f"{_with_interval(one, show, sign='+')}, {said}", "clear": clear}
+        cell |= {"test": f"{_with_interval(one, show, sign='+')}, {said}", "significant": significant}
     unit = f" ({figure['unit']})" if figure.get("unit") else ""
     return {"label": f"{figure.get('label', '')}{unit}", "cells": cells}
 

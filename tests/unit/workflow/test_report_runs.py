@@ -59,6 +59,14 @@ def test_runs_are_held_against_the_first_on_the_same_questions(tmp_path: Path) -
     assert page.tags.count("h1") == 1
 
 
+def test_what_chance_may_have_done_is_not_marked(tmp_path: Path) -> None:
+    """4 and 5 of 20 pass: one gained, p = 1."""
+    runs = [make_run(tmp_path / "a", passes=4), make_run(tmp_path / "b", passes=5)]
+    words = Page(report_runs(runs, tmp_path / "page.html").read_text(encoding="utf-8")).words
+    assert "p = 1, exact McNemar" in words
+    assert words.count("≠") == 1  # where the mark is explained
+
+
 def test_runs_that_cannot_be_tested_are_shown_with_the_reason(tmp_path: Path) -> None:
     runs = [make_run(tmp_path / "a", passes=4), tmp_path / "b"]
     (tmp_path / "b").mkdir()
