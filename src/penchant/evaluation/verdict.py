@@ -57,7 +57,8 @@ def held_out_verdict(figures: Mapping[str, Any]) -> dict[str, Any]:
 
     `worked` is True when the 95 % interval of the change lies on the right side of zero, False when it lies on the
     wrong side, None when it holds zero. The change is that of the preference accuracy of pairs (paired), or of
-    imitated examples that of the loss per token. {} where neither was measured.
+    imitated examples that of the loss per token; of responses with a label it is how far the area under the
+    reward's curve lies from one half, which is the reference's. {} where none of these was measured.
     """
     if change := _change(figures, "preference_accuracy"):
         before, after, low, high = change
@@ -78,6 +79,12 @@ def held_out_verdict(figures: Mapping[str, Any]) -> dict[str, Any]:
         moved = f"the loss on held-out examples is {after:.3f} nats per token, {before:.3f} before"
         reasons = [f"change {after - before:+.3f} nats per token, 95% interval {low:+.3f} to {high:+.3f}"]
         return {"worked": _WORKED[side], "headline": _SAID[side].format(moved), "reasons": reasons}
+    if (area := _numbers(figures.get("reward_auc"), figures.get("reward_auc_interval"))) is not None:
+        value, low, high = area
+        side = 0 if low <= _ONE_HALF <= high else 1 if low > _ONE_HALF else -1
+        moved = f"a desirable response has the higher reward in {value:.1%} of couples with an undesirable one"
+        reasons = [f"95% interval {low:.1%} to {high:.1%}; a reward that knows nothing has 50%"]
+        return {"worked": _WORKED[side], "headline": _SAID[side].format(moved), "reasons": reasons}
     return {}
 
 
@@ -93,12 +100,18 @@ _CHANGES = {"preference_accuracy": "preference_accuracy_gain", "token_loss": "to
 
 def _change(figures: Mapping[str, Any], name: str) -> tuple[float, float, float, float] | None:
     """The figure before and after, and the interval of the change; None where one of them is no number."""
-    interval = figures.get(f"{_CHANGES[name]}_interval")
+    before, after = figures.get(f"{name}_reference"), figures.get(f"{name}_policy")
+    known = _numbers(after, figures.get(f"{_CHANGES[name]}_interval"))
+    start = _numbers(before, [0.0, 0.0])
+    return None if known is None or start is None else (start[0], *known)
+
+
+def _numbers(value: object, interval: object) -> tuple[float, float, float] | None:
+    """A figure and its interval; None where one of the three is no number, as in a file that was edited."""
     bounds = interval if isinstance(interval, list) and len(interval) == 2 else [None, None]
-    values = (figures.get(f"{name}_reference"), figures.get(f"{name}_policy"), *bounds)
-    known = [value for value in values if isinstance(value, int | float) and not isinstance(value, bool)]
-    numbers = [float(value) for value in known if abs(value) < _TOO_LARGE]
-    return (numbers[0], numbers[1], numbers[2], numbers[3]) if len(numbers) == len(values) else None
+    known = [one for one in (value, *bounds) if isinstance(one, int | float) and not isinstance(one, bool)]
+    numbers = [float(one) for one in known if abs(one) < _TOO_LARGE]
+    return (numbers[0], numbers[1], numbers[2]) if len(numbers) == 3 else None
 
 
 _TOO_LARGE = 1e30

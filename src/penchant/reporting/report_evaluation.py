@@ -41,6 +41,7 @@ PAIRED: tuple[tuple[str, str, Callable[[float], str]], ...] = (
 SINGLE: tuple[tuple[str, str, Callable[[float], str]], ...] = (
     ("Change of preference accuracy", "preference_accuracy_gain", percent),
     ("Reward accuracy", "reward_accuracy", percent),
+    ("Desirable above undesirable, by reward", "reward_auc", percent),
     ("Reward margin (beta x nats)", "reward_margin", plain_number),
     ("Distance from the reference (KL, nats per token)", "kl_to_reference", plain_number),
     ("Pairs whose chosen log-probability fell", "chosen_logps_fell_fraction", percent),

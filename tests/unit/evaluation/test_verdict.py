@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from penchant.evaluation.verdict import style_verdict
+from penchant.evaluation.verdict import held_out_verdict, style_verdict
 
 
 def figures(**changes: Any) -> dict[str, Any]:
@@ -77,3 +77,39 @@ def test_a_control_of_this_run_that_is_not_beaten_stands_in_the_headline() -> No
     above = {"name": "SFT", "pass_rate": 0.6, "p_against_dpo": 1e-6, "committed": False}
     headline = style_verdict(figures(controls=[beaten, close, above]))["headline"]
     assert headline.endswith("10% to 40%. Not clearly above: cut, SFT.")
+
+
+@pytest.mark.parametrize(
+    ("held_out", "worked", "said"),
+    [
+        (
+            {
+                "preference_accuracy_reference": 0.5,
+                "preference_accuracy_policy": 0.6,
+                "preference_accuracy_gain_interval": [0.02, 0.18],
+                "test_pairs": 40,
+                "chosen_logps_fell_fraction": 0.9,
+            },
+            True,
+            "It worked on held-out data: it puts the chosen response first in 60.0% of 40 held-out pairs",
+        ),
+        (
+            {"token_loss_reference": 2.0, "token_loss_policy": 2.1, "token_loss_change_interval": [0.05, 0.15]},
+            False,
+            "It did not work on held-out data, it got worse: the loss on held-out examples is 2.100",
+        ),
+        (
+            {"reward_auc": 0.7, "reward_auc_interval": [0.55, 0.85]},
+            True,
+            "a desirable response has the higher reward in 70.0% of couples",
+        ),
+        ({"reward_auc": 0.45, "reward_auc_interval": [0.3, 0.6]}, None, "the change is within chance"),
+        ({"reward_auc": None, "reward_auc_interval": None}, None, ""),
+        ({"reward_auc": True, "reward_auc_interval": [0.6, "0.7"]}, None, ""),
+    ],
+)
+def test_a_verdict_on_held_out_data(held_out: dict[str, Any], worked: bool | None, said: str) -> None:
+    found = held_out_verdict(held_out)
+    assert found.get("worked") is worked
+    assert said in found.get("headline", "")
+    assert bool(found) == bool(said)
