@@ -198,7 +198,6 @@ except RuntimeError:
 """
 
 
-@pytest.mark.slow
 def test_a_whole_run_reads_no_pickle(tmp_path: Path) -> None:
     """Training, its interruption and resumption, evaluation and report, under a hook that nothing can take off."""
     done = subprocess.run(
