@@ -1,4 +1,4 @@
-"""Tables of docs/benchmarks.md and README.md from bench/results: what is between a pair of markers is written anew.
+"""Tables of docs/benchmarks.md and README.md from bench/results: what is between two markers is written anew.
 
     python -m bench.render
 
