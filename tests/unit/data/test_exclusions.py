@@ -16,6 +16,7 @@ from penchant.errors import DataError
 from penchant.workflow.prepare import prepare
 from penchant.workflow.sft import training_pairs
 from penchant.workflow.sources import named_sources
+from penchant.workflow.sweep_data import SPLITS, write_splits
 
 
 @pytest.fixture
@@ -46,6 +47,18 @@ def test_training_leaves_out_what_is_listed_and_the_ledger_says_why(data: Path, 
     assert len(ledger) == 9
     dropped = {entry.id: (entry.reason, entry.evidence) for entry in ledger if entry.fate == "dropped"}
     assert dropped == {"row 2": ("excluded_by_hand", "because 2"), "row 5": ("excluded_by_hand", "because 5")}
+
+
+@pytest.mark.parametrize("limit", [None, 9])
+def test_a_sweep_has_what_is_listed_in_none_of_its_sets(data: Path, tmp_path: Path, limit: int | None) -> None:
+    exclude, out = str(listed(data, 2, 5)), tmp_path / "sets"
+    write_splits(data, None, out, fraction=0.3, limit=limit, exclude=exclude, note=lambda _: None)
+    found = [
+        json.loads(line)["id"] for name in SPLITS for line in (out / f"{name}.jsonl").read_text().splitlines()
+    ]
+    assert sorted(found) == [f"row {n}" for n in (0, 1, 3, 4, 6, 7, 8)]
+    reasons = {entry.id: entry.reason for entry in Ledger.read(out / "ledger.parquet") if entry.fate == "dropped"}
+    assert reasons == {"row 2": "excluded_by_hand", "row 5": "excluded_by_hand"}
 
 
 def test_prepare_leaves_out_too_and_a_mix_knows_its_own_names(data: Path, tmp_path: Path) -> None:
