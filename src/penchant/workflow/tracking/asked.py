@@ -39,6 +39,8 @@ def _require(name: str, where: str) -> None:
     found = importlib.util.find_spec(name)
     if found is None or found.origin is None:
         raise UsageError(f"{name} is not installed", where=where, fix='pip install "penchant[track]"')
+    if name == "wandb" and os.environ.get("WANDB_MODE", "").lower() == "disabled":
+        raise UsageError("WANDB_MODE=disabled is set", where=where, fix="Unset it, or leave wandb out.")
     if name == "trackio" and (variable := remote_trackio(os.environ)) and hub_is_offline():
         raise UsageError(
             f"{variable} sends trackio's figures away from this machine, and HF_HUB_OFFLINE is set",

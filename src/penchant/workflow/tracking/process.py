@@ -30,7 +30,7 @@ class Outcome:
         records: Lines of logs that were sent, and one for the figures of the end.
         unsent: Lines of logs that the tracker does not have; None where nobody can say.
         name: What the tracker calls the run.
-        look: The command or address that shows it.
+        look: A sentence with the command or address that shows it.
         failed: Why it ended early; empty when it did not.
     """
 
@@ -84,9 +84,10 @@ class TrackerProcess:
     def _listen(self) -> None:
         assert self._process is not None
         assert self._process.stdout is not None
-        for line in self._process.stdout:
-            with contextlib.suppress(ValueError):
-                self._said |= json.loads(line)
+        with self._process.stdout as said:
+            for line in said:
+                with contextlib.suppress(ValueError, TypeError):  # no object: not a word of ours
+                    self._said |= json.loads(line)
         code = self._process.wait()
         if "failed" in self._said:
             self._fail(str(self._said["failed"]))

@@ -19,7 +19,7 @@ class Sent:
     Attributes:
         records: Lines of the logs, and one for the figures of the end.
         name: What the tracker calls the run.
-        look: The command or address that shows it; empty when the tracker was not opened.
+        look: A sentence with the command or address that shows it; empty when the tracker was not opened.
     """
 
     records: int = 0

@@ -22,9 +22,8 @@ from penchant.workflow.tracking.ledger import FOLDER, Ledger
 from penchant.workflow.tracking.records import Record
 from penchant.workflow.tracking.subject import Subject
 
-Event: Any = event_pb2.Event  # a generated module, whose classes no checker of types sees
-SessionLog: Any = event_pb2.SessionLog
-Summary: Any = summary_pb2.Summary
+_EVENTS: Any = event_pb2  # made at run time by protobuf: no checker of types sees what is in them
+_SUMMARIES: Any = summary_pb2
 _STEP = "train/global_step"  # every event has it anyway
 
 
@@ -39,7 +38,7 @@ class _EventFiles:
                 old.unlink()
         self._writer = EventFileWriter(str(self._folder))
         if goes_on:
-            mark = SessionLog(status=SessionLog.START)
+            mark = _EVENTS.SessionLog(status=_EVENTS.SessionLog.START)
             self._add(step=max(ledger.sent.values()) + 1, session_log=mark)
         else:
             self._tell(subject)
@@ -47,7 +46,7 @@ class _EventFiles:
 
     @property
     def look(self) -> str:
-        return f"tensorboard --logdir {shlex.quote(_shown(self._folder))}"
+        return f"See: tensorboard --logdir {shlex.quote(_shown(self._folder))}"
 
     def _tell(self, subject: Subject) -> None:
         text = yaml.safe_dump(subject.config, sort_keys=False, allow_unicode=True)
@@ -68,11 +67,15 @@ class _EventFiles:
         self._writer.close()
 
     def _scalars(self, figures: Mapping[str, float], step: int) -> None:
-        values = [Summary.Value(tag=name, simple_value=value) for name, value in figures.items() if name != _STEP]
-        self._add(step=step, summary=Summary(value=values))
+        values = [
+            _SUMMARIES.Summary.Value(tag=name, simple_value=value)
+            for name, value in figures.items()
+            if name != _STEP
+        ]
+        self._add(step=step, summary=_SUMMARIES.Summary(value=values))
 
     def _add(self, **parts: Any) -> None:
-        self._writer.add_event(Event(wall_time=time.time(), **parts))
+        self._writer.add_event(_EVENTS.Event(wall_time=time.time(), **parts))
 
 
 def open_run(subject: Subject, ledger: Ledger) -> _EventFiles:

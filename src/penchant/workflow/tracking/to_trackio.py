@@ -34,7 +34,7 @@ class _Database:
 
     @property
     def look(self) -> str:
-        return f"trackio show --project {self._project}"
+        return f"See: trackio show --project {self._project}"
 
     def log(self, records: Sequence[Record]) -> None:
         self._add(
@@ -82,7 +82,7 @@ class _Remote:
     @property
     def look(self) -> str:
         space = os.environ.get("TRACKIO_SPACE_ID")
-        return f"the Space {space}" if space else "the server of TRACKIO_SERVER_URL"
+        return f"In the Space {space}" if space else "On the server of TRACKIO_SERVER_URL"
 
     def log(self, records: Sequence[Record]) -> None:
         for record in records:

@@ -25,6 +25,7 @@ _STEP = "train/global_step"
 _SETTINGS = {
     "silent": True,
     "console": "off",
+    "host": "",  # else the name of the machine
     "disable_git": True,
     "disable_code": True,
     "x_disable_meta": True,
@@ -60,7 +61,9 @@ class _Run:
 
     @property
     def look(self) -> str:
-        return f"wandb sync {shlex.quote(str(self._folder))}" if self._offline else str(self._run.url)
+        if not self._offline:
+            return f"See: {self._run.url}"
+        return f"Offline; to send it to W&B: wandb sync {shlex.quote(str(self._folder))}"
 
     @property
     def _folder(self) -> Path:

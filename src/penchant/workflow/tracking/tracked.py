@@ -50,7 +50,7 @@ class TrackedReporter(Reporter):
         self._reporter.begin_steps(run)
 
     def _warn(self, run: Path, tracker: str, why: str) -> None:
-        self.warn(f"{tracker}: {why}. The run goes on; {_later(run, tracker)}")
+        self.warn(f"{tracker}: {why}. The run goes on. {_later(run, tracker)}")
 
     def finish(self) -> None:
         """Say that the last run is over, wait for what is sent of it, and tell where it can be looked at."""
@@ -87,12 +87,12 @@ def describe_outcome(outcome: Outcome) -> str:
     if outcome.failed:
         missing = "an unknown number of" if outcome.unsent is None else str(outcome.unsent)
         return (
-            f"{tracker}: {missing} records of {run.name} are not there ({outcome.failed}); {_later(run, tracker)}"
+            f"{tracker}: {missing} records of {run.name} are not there ({outcome.failed}). {_later(run, tracker)}"
         )
     if not outcome.records:
-        return f"{tracker}: {run.name} has nothing that was not sent before"
-    return f"{tracker}: {outcome.records} records sent as {outcome.name}: {outcome.look}"
+        return f"{tracker}: all of {run.name} was sent before"
+    return f'{tracker}: {outcome.records} records sent as "{outcome.name}". {outcome.look}'
 
 
 def _later(run: Path, tracker: str) -> str:
-    return f"later: penchant track {shlex.quote(str(run))} --to {tracker}"
+    return f"To send them later: penchant track {shlex.quote(str(run))} --to {tracker}"

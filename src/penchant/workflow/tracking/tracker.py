@@ -21,7 +21,7 @@ class Tracker(Protocol):
 
     @property
     def look(self) -> str:
-        """The command or address that shows the run."""
+        """A sentence with the command or address that shows the run."""
         ...
 
     def log(self, records: Sequence[Record]) -> None:
