@@ -53,6 +53,15 @@ AllowChange = Annotated[
         autocompletion=completers.allowed_change,
     ),
 ]
+Track = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--track",
+        metavar="TRACKER",
+        help="Also send figures to trackio, tensorboard or wandb; several with commas.",
+        autocompletion=completers.tracker,
+    ),
+]
 Limit = Annotated[int | None, typer.Option("--limit", min=1, help="Only the first rows of the data.")]
 
 

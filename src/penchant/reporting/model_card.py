@@ -22,7 +22,11 @@ from penchant.evaluation.run_record import RunRecord
 from penchant.models.bundled import BUNDLED_NAME
 from penchant.objective.loss_table import LOSSES
 from penchant.reporting.card_figures import as_words, evaluation_results, evaluation_table, known_limits
+<<<<<<< HEAD
 from penchant.reporting.licences import data_licences, model_licence
+=======
+from penchant.reporting.shown_path import shown_path
+>>>>>>> track
 
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _BUNDLED_ON_HUB = "HuggingFaceTB/SmolLM2-135M-Instruct"
@@ -182,12 +186,6 @@ def _data(record: RunRecord) -> str:
     if record.config.data.random_labels:
         lines.append("**Its labels were drawn at random: this is a control, not an aligned model.**")
     return "\n".join(lines) or "Not known."
-
-
-def shown_path(path: str) -> str:
-    """Return the last two parts of an absolute path, which would tell of someone's machine; others as they are."""
-    found = Path(path)
-    return str(Path(*found.parts[-2:])) if found.is_absolute() else path
 
 
 def _training(record: RunRecord, steps: int | None) -> str:

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from tests.made_runs import config_of, healthy
 
 from penchant.data.house_style import house_style_file
-from penchant.reporting.model_card import ExportFacts, code, model_card, shown_path
+from penchant.reporting.model_card import ExportFacts, code, model_card
+from penchant.reporting.shown_path import shown_path
 
 SUMMARY = {
     "preference_accuracy_policy": 0.7,
