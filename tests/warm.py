@@ -23,6 +23,14 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).parents[1]
+PRELOADED = (
+    "penchant.workflow.train",
+    "penchant.workflow.evaluate",
+    "penchant.cli.main",
+    "penchant.reporting.report",
+    "matplotlib.backends.backend_svg",
+    "pandas",  # which pyarrow loads when a ledger is written
+)
 FAULTS = {
     "raise": lambda: _raise(RuntimeError("a fault")),
     "enospc": lambda: _raise(OSError(28, os.strerror(28))),
@@ -70,6 +78,7 @@ class Warm:
         patches: Sequence[str] = (),
         terminal: str = "",
         cwd: Path | None = None,
+        before: str = "",
     ) -> int:
         """Start `penchant WORDS` and return its process id.
 
@@ -80,6 +89,7 @@ class Warm:
             patches: "module:name:value" as JSON, set before it starts.
             terminal: Its controlling terminal, where it prints.
             cwd: Where it works, by default the root of the project.
+            before: "module:function" of the tests, called before it starts.
         """
         self._count += 1
         request = {
@@ -91,6 +101,7 @@ class Warm:
             "patches": list(patches),
             "terminal": terminal,
             "cwd": str(cwd or ROOT),
+            "before": before,
             "environment": dict(os.environ),
         }
         return int(self._ask(request)["pid"])
@@ -100,6 +111,11 @@ class Warm:
         code = int(self._ask({"wait": pid})["code"])
         paths = [self._folder / f"{self._count}.{name}" for name in ("out", "err")]
         return Done(code, *(path.read_text(encoding="utf-8") if path.exists() else "" for path in paths))
+
+    def printed(self) -> str:
+        """Return what the command that was started last has said so far."""
+        paths = [self._folder / f"{self._count}.{name}" for name in ("out", "err")]
+        return "".join(path.read_text(encoding="utf-8") for path in paths if path.exists())
 
     def run(self, *words: object, **options: Any) -> Done:
         """Start a command and wait for its end."""
@@ -125,7 +141,7 @@ class Warm:
 def serve() -> None:
     """Fork a command for every line of standard input."""
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    for name in ("penchant.workflow.train", "penchant.workflow.evaluate", "penchant.cli.main"):
+    for name in PRELOADED:
         importlib.import_module(name)
     gc.collect()
     gc.freeze()  # no child has to look through what was imported when it collects
@@ -156,6 +172,9 @@ def _child(request: dict[str, Any]) -> int:
         module = importlib.import_module("penchant.cli.main")
         sys.argv = ["penchant/__main__.py", *request["words"]]
         sys.orig_argv = [sys.executable, "-m", "penchant", *request["words"]]
+        if request["before"]:
+            where, name = request["before"].split(":")
+            getattr(importlib.import_module(where), name)()
         for patch in request["patches"]:
             where, name, value = patch.split(":", 2)
             setattr(importlib.import_module(where), name, json.loads(value))

@@ -33,6 +33,12 @@ class Evaluation:
     comparison: dict[str, Any]
     run: Path | None
 
+    def _repr_html_(self) -> str:
+        """What a notebook shows: every line with its interval and the test of the difference."""
+        from penchant.reporting.notebook import evaluation_html  # not above: it loads what draws charts
+
+        return evaluation_html(self.comparison, self.run)
+
 
 def evaluate(
     model: AnyModel | Trained,

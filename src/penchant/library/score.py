@@ -46,6 +46,17 @@ class Scores:
         """Yield id, chosen and rejected log-probability of each pair, nats."""
         yield from zip(self.ids, self.logps.chosen.tolist(), self.logps.rejected.tolist(), strict=True)
 
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the first pairs, and what became of the rows."""
+        from penchant.reporting.notebook import scores_html  # not above: it loads what draws charts
+
+        return scores_html(
+            self,
+            len(self),
+            {str(fate): count for fate, count in self.ledger.counts().items()},
+            self.ledger.reasons(),
+        )
+
 
 def score(
     model: AnyModel,

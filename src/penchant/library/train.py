@@ -63,6 +63,12 @@ class Trained:
         """Its tokenizer."""
         return self._loaded.tokenizer
 
+    def _repr_html_(self) -> str:
+        """What a notebook shows: curves, their figures, and what was found."""
+        from penchant.reporting.notebook import trained_html  # not above: it loads what draws charts
+
+        return trained_html(self.run, self.steps, self.figures, self.metrics)
+
 
 def train(
     model: AnyModel,

@@ -91,6 +91,11 @@ class InspectResult:
         """Return how many findings are errors, or warnings."""
         return sum(finding.severity == severity for finding in self.findings)
 
+    def _repr_html_(self) -> str:
+        """What a notebook shows: what lint found, and the pair in focus token by token."""
+        template = page_environment().get_template("notebook_inspected.html.j2")
+        return template.render(result=self, one=self.focus, parts=PARTS)
+
 
 def write_inspect_page(result: InspectResult, target: Path) -> Path:
     """Write the page; it is complete or it is not there.
