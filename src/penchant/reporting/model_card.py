@@ -22,11 +22,8 @@ from penchant.evaluation.run_record import RunRecord
 from penchant.models.bundled import BUNDLED_NAME
 from penchant.objective.loss_table import LOSSES
 from penchant.reporting.card_figures import as_words, evaluation_results, evaluation_table, known_limits
-<<<<<<< HEAD
 from penchant.reporting.licences import data_licences, model_licence
-=======
 from penchant.reporting.shown_path import shown_path
->>>>>>> track
 
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _BUNDLED_ON_HUB = "HuggingFaceTB/SmolLM2-135M-Instruct"
