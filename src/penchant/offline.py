@@ -6,7 +6,6 @@ import os
 from collections.abc import Mapping
 
 _YES = frozenset({"1", "ON", "YES", "TRUE"})
-OFFLINE_FIX = "HF_HUB_OFFLINE is set, so nothing is fetched: give a local path, or unset it."
 
 
 def hub_is_offline(variables: Mapping[str, str] = os.environ) -> bool:
@@ -16,3 +15,13 @@ def hub_is_offline(variables: Mapping[str, str] = os.environ) -> bool:
     """
     value = variables.get("HF_HUB_OFFLINE") or variables.get("TRANSFORMERS_OFFLINE") or ""
     return value.upper() in _YES
+
+
+def hub_remedy(instead: str, otherwise: str) -> str:
+    """Return the remedy for what the Hub did not give.
+
+    Args:
+        instead: What to do without the Hub; it follows the words that nothing is fetched.
+        otherwise: The remedy where the Hub may be reached.
+    """
+    return f"HF_HUB_OFFLINE is set, so nothing is fetched. {instead}" if hub_is_offline() else otherwise

@@ -29,7 +29,7 @@ LAYERS = (
     ("strict_yaml",),
     ("failpoints",),
     ("endpoint",),
-    ("types", "errors"),
+    ("types", "errors", "offline"),
 )
 HEIGHT = {name: -row for row, names in enumerate(LAYERS) for name in names}
 HEIGHT["__main__"] = 1  # above cli
@@ -45,6 +45,7 @@ TORCH_FREE = {
     "failpoints",
     "types",
     "errors",
+    "offline",
     "penchant",
 }
 HEAVY = {"torch", "transformers"}

@@ -28,6 +28,7 @@ VERBS = (
     "compare-rl",
     "ui",
     "arena",
+    "track",
 )
 HEAVY = {"torch", "transformers", "matplotlib", "pyarrow"}
 
