@@ -93,7 +93,7 @@ site: ## build the documentation site into build/site, without network once its 
 	@test -x build/site-tools/bin/mkdocs || { python3 -m venv build/site-tools \
 		&& build/site-tools/bin/python -m pip install -q --disable-pip-version-check -r docs-requirements.txt; }
 	NO_MKDOCS_2_WARNING=1 build/site-tools/bin/mkdocs build --quiet
-	@echo "open build/site/index.html"
+	@echo "open build/site/index.html; with its search: python3 -m http.server --directory build/site"
 
 wheel: env ## build dist/*.whl
 	$(BIN)/python -m build --wheel --no-isolation

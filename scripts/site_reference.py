@@ -1,15 +1,20 @@
 """The reference of the documentation site: a page for every package, made of its docstrings by the build.
 
-A hook of mkdocs (see mkdocs.yml). The pages are made from the sources, so no module can be left out.
+A hook of mkdocs (see mkdocs.yml). The pages are made from the sources, so no module can be left out; and a build
+in which a public function, class or method did not get its entry fails.
 """
 
 from __future__ import annotations
 
+import ast
+import zlib
+from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 SOURCES = Path(__file__).parents[1] / "src"
 FOLDER = "reference"
+_BEHIND = "---\nsearch:\n  boost: 0.1\n---"  # what is found in the documents stands before it
 
 
 def modules() -> dict[str, list[str]]:
@@ -27,7 +32,7 @@ def modules() -> dict[str, list[str]]:
 
 def page(package: str, names: list[str]) -> str:
     """Return a package's page: the docstrings of its modules, each under its name."""
-    return "\n\n".join([f"# {package}", *(f"::: {name}" for name in names)]) + "\n"
+    return "\n\n".join([_BEHIND, f"# {package}", *(f"::: {name}" for name in names)]) + "\n"
 
 
 def on_config(config: Any) -> Any:
@@ -45,3 +50,35 @@ def on_files(files: Any, config: Any) -> Any:
         place = PurePosixPath(FOLDER, f"{package}.md")
         files.append(File.generated(config, str(place), content=page(package, names)))
     return files
+
+
+def public_names() -> Iterator[str]:
+    """Yield the full name of every public function and class of the sources, and of a class's public methods."""
+    for name in (module for found in modules().values() for module in found):
+        path = SOURCES.joinpath(*name.split("."))
+        file = path.with_suffix(".py") if path.with_suffix(".py").is_file() else path / "__init__.py"
+        for node in _public(ast.parse(file.read_text(encoding="utf-8"))):
+            yield f"{name}.{node.name}"
+            if isinstance(node, ast.ClassDef):
+                yield from (f"{name}.{node.name}.{method.name}" for method in _public(node))
+
+
+def on_post_build(config: Any) -> None:
+    """Compare the inventory of what the site has entries for with the sources.
+
+    Raises:
+        mkdocs.exceptions.PluginError: A public name has none.
+    """
+    from mkdocs.exceptions import PluginError  # pyright: ignore[reportMissingImports]  # of the site's environment
+
+    inventory = (Path(config.site_dir) / "objects.inv").read_bytes().split(b"\n", 4)[4]
+    entries = {line.split(" ")[0] for line in zlib.decompress(inventory).decode("utf-8").splitlines()}
+    missing = [name for name in public_names() if name not in entries]
+    if missing:
+        raise PluginError(f"the reference lacks {len(missing)} public names, among them {', '.join(missing[:5])}")
+
+
+def _public(node: ast.Module | ast.ClassDef) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef]:
+    for one in node.body:
+        if isinstance(one, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) and not one.name.startswith("_"):
+            yield one

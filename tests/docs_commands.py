@@ -15,7 +15,7 @@ PYTHON = {"python", "py"}
 
 _BLOCK = re.compile(r"^ *```([\w-]*)[^\n]*\n(.*?)^ *```", flags=re.MULTILINE | re.DOTALL)
 _VARIABLES = r"(?:[A-Z_]+=\S+ +)*"
-_OURS = re.compile(rf"^{_VARIABLES}(?:\S*/)?(?:penchant|make|python3?|torchrun|srun|pip)\b")
+_OURS = re.compile(rf"^{_VARIABLES}(?:\S*/)?(?:penchant|make|python3?|torchrun|srun)\b")
 
 
 @dataclass(frozen=True)

@@ -71,7 +71,6 @@ NOT_RUN = {
     "--node_rank=$SKYPILOT_NODE_RANK --master_addr=$head --master_port=29500 --shutdown-timeout 240 "
     "-m penchant train qwen3-ultrafeedback --parallel fsdp:8 --data /shared/ultrafeedback "
     "--out /shared/runs/qwen3 --resume": _GPUS,
-    'pip install "penchant[bench]"': _TRL,
     "penchant compare-rl demo --prompts house-style:train --held-out house-style:test --judge house-style "
     "--tokens 120000 --out runs/rl": _TRL,
     "make scale": _MEASURES,
