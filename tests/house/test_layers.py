@@ -13,6 +13,7 @@ SOURCE = Path(__file__).parents[2] / "src"
 
 # Top to bottom; names on one line are one layer.
 LAYERS = (
+    ("integrations",),
     ("cli", "library"),
     ("workflow",),
     ("reporting", "web"),
