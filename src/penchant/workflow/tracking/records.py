@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 from penchant.web.line_tail import LineTail, object_of
 
 FILES = {"train": "metrics.jsonl", "eval": "validation.jsonl", "generations": "generations.jsonl"}
-FINAL = "final"
 _TRL_NAMES = {
     "train": {},
     "eval": {"seconds": "runtime"},
@@ -85,20 +84,22 @@ def _is_number(value: Any) -> bool:
 
 
 def final_figures(run: Path) -> dict[str, float]:
-    """Return what a run came to, as `final/NAME`; {} before its end.
+    """Return what a run came to, by names that trackers sort behind `train/`; {} before its end.
 
-    The single numbers of `eval/training.json` and `eval/summary.json`; an interval becomes `final/NAME_low` and
-    `final/NAME_high`. `train/train_runtime` (s) is the name that transformers has for the time in training.
+    The single numbers of `eval/summary.json` as `trained/NAME`, their intervals as `trained_interval/NAME_low` and
+    `_high`; those of `eval/training.json` as `trained_cost/NAME`. `train/train_runtime` (s) is the name that
+    transformers has for the time in training.
     """
-    facts = {**_object(run / "eval" / "training.json"), **_object(run / "eval" / "summary.json")}
-    found = {f"{FINAL}/{key}": value for key, value in _numbers(facts).items()}
-    for key, value in facts.items():
+    costs, found = _object(run / "eval" / "training.json"), _object(run / "eval" / "summary.json")
+    figures = {f"trained_cost/{key}": value for key, value in _numbers(costs).items()}
+    figures |= {f"trained/{key}": value for key, value in _numbers(found).items() if key not in costs}
+    for key, value in found.items():
         if key.endswith("_interval") and _is_interval(value):
-            name = f"{FINAL}/{key.removesuffix('_interval')}"
-            found |= {f"{name}_low": float(value[0]), f"{name}_high": float(value[1])}
-    if "final/train_seconds" in found:
-        found["train/train_runtime"] = found["final/train_seconds"]
-    return found
+            name = f"trained_interval/{key.removesuffix('_interval')}"
+            figures |= {f"{name}_low": float(value[0]), f"{name}_high": float(value[1])}
+    if "trained_cost/train_seconds" in figures:
+        figures["train/train_runtime"] = figures["trained_cost/train_seconds"]
+    return figures
 
 
 def _is_interval(value: Any) -> bool:

@@ -73,15 +73,21 @@ def test_final_figures_have_their_intervals(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run")
     assert final_figures(run) == {}
     write_object(run / "eval" / "training.json", {"train_seconds": 9.5, "steps": 4, "findings": [], "plan": {}})
-    summary = {"reward_accuracy": 0.75, "reward_accuracy_interval": [0.5, 1.0], "fast": True, "style": "short"}
+    summary = {
+        "steps": 4,
+        "reward_accuracy": 0.75,
+        "reward_accuracy_interval": [0.5, 1.0],
+        "fast": True,
+        "style": "short",
+    }
     write_object(run / "eval" / "summary.json", summary)
     assert final_figures(run) == {
-        "final/train_seconds": 9.5,
-        "final/steps": 4.0,
+        "trained_cost/train_seconds": 9.5,
+        "trained_cost/steps": 4.0,
         "train/train_runtime": 9.5,
-        "final/reward_accuracy": 0.75,
-        "final/reward_accuracy_low": 0.5,
-        "final/reward_accuracy_high": 1.0,
+        "trained/reward_accuracy": 0.75,
+        "trained_interval/reward_accuracy_low": 0.5,
+        "trained_interval/reward_accuracy_high": 1.0,
     }
 
 

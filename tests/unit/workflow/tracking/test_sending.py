@@ -81,7 +81,7 @@ def test_what_comes_is_sent_and_nothing_twice(tmp_path: Path) -> None:
     again = Sender(run, "trackio", held.opener)
     follow(again, lambda: True)
     assert held.steps == [1, 2, 3, 4, 5]
-    assert held.final == {"final/steps": 5.0, "at": 5}
+    assert held.final == {"trained_cost/steps": 5.0, "at": 5}
     assert again.sent.records == 1
     nothing = Sender(run, "trackio", held.opener)
     follow(nothing, lambda: True)
@@ -107,7 +107,7 @@ def test_a_tracker_that_cannot_go_on_gets_all_of_the_run_anew(tmp_path: Path) ->
     write_object(run / "eval" / "training.json", {"steps": 3})
     follow(Sender(run, "wandb", held.opener), lambda: True)
     assert held.steps == [1, 2, 3]
-    assert held.final["final/steps"] == 3.0
+    assert held.final["trained_cost/steps"] == 3.0
 
 
 def test_what_a_broken_tracker_did_not_take_is_counted_and_sent_later(tmp_path: Path) -> None:
