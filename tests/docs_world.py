@@ -126,7 +126,7 @@ def make_world(folder: Path) -> None:
     (folder / "PROMPTS.csv").write_text(XSTEST, encoding="utf-8")
     (folder / "trl.yaml").write_text(yaml.safe_dump(TRL_FILE), encoding="utf-8")
     (folder / "dpo.yml").write_text(yaml.safe_dump(AXOLOTL_FILE), encoding="utf-8")
-    _packaged_task(folder / "house_style", pair_rows(24, seed=5), questions[:6])
+    _packaged_task(folder / "house_style", pair_rows(60, seed=5), questions[:6])
     sources = folder / "src" / "penchant" / "data"
     sources.mkdir(parents=True)
     (sources / "house_style").symlink_to(folder / "house_style", target_is_directory=True)

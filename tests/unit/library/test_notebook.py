@@ -58,9 +58,10 @@ def evaluation(text: str = "") -> Evaluation:
 
 def inspected(text: str = "") -> InspectResult:
     turn, words = Turn("user", f"ask{text}"), (f"good{text}", f"bad{text}")
-    pieces = tuple(
-        Piece(f"{said}{text}\n", number, part, scored=part != "prompt", boundary=True)
-        for number, (said, part) in enumerate((("ask", "prompt"), ("good", "chosen"), ("bad", "rejected")))
+    pieces = (
+        Piece(f"ask{text}\n", 0, "prompt", scored=False, boundary=True),
+        Piece(f"good{text}\n", 1, "chosen", scored=True, boundary=True),
+        Piece(f"bad{text}\n", 2, "rejected", scored=True, boundary=True),
     )
     shown = ShownPair("train", PreferencePair(f"one{text}", (turn,), *words, source="f", line=1), pieces)
     return InspectResult(Path("f"), {"train": 1}, {}, {}, [], [], [shown], shown, tokenizer=f"tiny{text}")
