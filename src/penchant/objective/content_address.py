@@ -85,6 +85,8 @@ def _arithmetic(model: PairModel) -> dict[str, str]:
         "device": f"{device} {_device_kind(device)}",
         **{name: importlib.metadata.version(name) for name in ("torch", "transformers")},
     }
+    if model.precision == "bf16":  # frozen layers run in autocast, trained ones round their products' factors
+        facts["trunk"] = str(model.trunk_layers)
     if device == "cpu" and model.precision == "bf16":  # threads share out a product, and each rounds its share
         facts["threads"] = str(torch.get_num_threads())
     return facts
