@@ -56,7 +56,7 @@ def reference_facts(model: PairModel, weights: str) -> dict[str, str]:
         weights: Digest of its weights.
     """
     facts = {"of": "token log-probabilities", "weights": weights, **_arithmetic(model)}
-    if model.precision == "bf16":  # frozen layers round their results, those above do not
+    if model.precision == "bf16":  # frozen layers run in autocast; those above round a product's factors alone
         facts["frozen"] = str(model.trunk_layers)
     return facts
 
