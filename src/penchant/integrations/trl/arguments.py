@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
@@ -36,7 +37,9 @@ def read_arguments(args: Any) -> DPOConfig:
         raise UsageError(
             f"args is a {type(args).__name__}", fix="Give a DPOConfig of penchant.integrations.trl or of TRL."
         )
-    usual: Any = theirs(output_dir=args.output_dir)  # which has filled in what follows from other fields
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # those that the caller has had already
+        usual: Any = theirs(output_dir=args.output_dir)  # which has filled in what follows from other fields
     said: dict[str, Any] = {}
     for one in fields(args):
         value, default = plain(getattr(args, one.name)), plain(getattr(usual, one.name, one.default))

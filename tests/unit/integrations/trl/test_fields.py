@@ -172,6 +172,7 @@ def test_a_course_is_planned_as_transformers_does(options: dict[str, Any], pairs
         assert course.epochs_after(course.steps) >= args.num_train_epochs - 1e-9 or course.epoch_steps == 1
 
 
+@pytest.mark.filterwarnings("ignore")  # of TRL and its dependencies
 def test_trls_own_object_is_read_field_by_field() -> None:
     trl = pytest.importorskip("trl")
     assert {field.name for field in dataclasses.fields(trl.DPOConfig) if field.init} == set(FIELDS)

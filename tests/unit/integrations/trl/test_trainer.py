@@ -236,7 +236,7 @@ def test_rows_that_trl_would_read_otherwise_are_refused(tmp_path: Path, row: dic
 
 
 def test_rows_that_are_left_out_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    trainer = trainer_of(tmp_path, Dataset.from_list([*ROWS, ROWS[0]]), disable_tqdm=False)
+    trainer = trainer_of(tmp_path, Dataset.from_list([*ROWS, ROWS[0]]))
     assert trainer.state.max_steps == 2
     assert "1 rows that TRL would train on are left out (duplicate_pair 1)" in capsys.readouterr().err
 
