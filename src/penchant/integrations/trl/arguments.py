@@ -39,10 +39,11 @@ def read_arguments(args: Any) -> DPOConfig:
         )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # those that the caller has had already
-        usual: Any = theirs(output_dir=args.output_dir)  # which has filled in what follows from other fields
+        usual: Any = theirs(output_dir=args.output_dir, use_cpu=True)  # or it may not like this machine for bf16
     said: dict[str, Any] = {}
     for one in fields(args):
-        value, default = plain(getattr(args, one.name)), plain(getattr(usual, one.name, one.default))
+        filled_in = one.default if one.name == "use_cpu" else getattr(usual, one.name, one.default)
+        value, default = plain(getattr(args, one.name)), plain(filled_in)
         if one.init and value != default:
             said[one.name] = value
     return DPOConfig(output_dir=args.output_dir, **said)

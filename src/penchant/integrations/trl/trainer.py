@@ -103,7 +103,7 @@ class DPOTrainer(Scripting):
         settings: dict[str, Any] = {"text": self._rows.text, "patience": patience, "more": self._adapters}
         settings["held_out"] = 0 if held_out is None else len(held_out)
         first = configuration(args, course_of(args, len(self._rows), count), **settings)
-        ids = training_ids(self._rows, self._start.chat, first.data, self._reporter)
+        ids = training_ids(self._rows, self._start.chat, first, self._reporter)
         self._tokens, self._course = ids.tokens, course_of(args, len(ids.tokens), count)
         self.config = configuration(args, self._course, **settings)
         self.state = TrainerState(
