@@ -237,7 +237,11 @@ def adapter_keys(peft_config: Any, model_type: str) -> dict[str, Any]:
     if isinstance(targets, list):
         targets = sorted(targets)
     said = {name: value for name, value in found.items() if value != MODEL_KEYS[name].default}
-    return {**said, "use_peft": True, "lora_target_modules": targets, "lora_dropout": found["lora_dropout"]}
+    if said.pop("lora_dropout", peft_config.lora_dropout):
+        raise UsageError(
+            f"lora_dropout = {peft_config.lora_dropout}: adapters have no dropout", where="peft_config", fix=_LORA
+        )
+    return {**said, "use_peft": True, "lora_target_modules": targets}
 
 
 _LORA_KEYS = {

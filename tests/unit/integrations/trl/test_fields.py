@@ -186,6 +186,7 @@ def test_trls_own_object_is_read_field_by_field() -> None:
         "use_cpu": True,
         "eval_strategy": "steps",
         "eval_steps": 10,
+        "do_eval": True,
         "warmup_steps": 3,
     }
     with pytest.raises(UsageError, match="seedable"):

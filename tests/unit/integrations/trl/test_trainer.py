@@ -185,6 +185,7 @@ def test_adapters_are_trained_and_saved_alone(tmp_path: Path) -> None:
         ({"beta": 0.1}, "field of DPOConfig"),
         ({"train_datset": []}, 'Did you mean "train_dataset"'),
         ({"peft_config": LoraConfig(lora_dropout=0.1)}, "no dropout"),
+        ({"peft_config": LoraConfig(lora_dropout=0.05)}, "no dropout"),  # the default of TRL's command
         ({"peft_config": LoraConfig(modules_to_save=["lm_head"])}, "modules_to_save"),
         ({"peft_config": PrefixTuningConfig()}, "PrefixTuningConfig is not built"),
         ({"train_dataset": {"train": ROWS}}, "of several splits|Of several splits"),
