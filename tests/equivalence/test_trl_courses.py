@@ -98,8 +98,7 @@ trainer.save_model(training_args.output_dir)
 
 def quick_start() -> str:
     """The example of DPOTrainer in the README of the installed TRL."""
-    readme = importlib.metadata.metadata("trl").get_payload()
-    assert isinstance(readme, str)
+    readme = importlib.metadata.distribution("trl").read_text("METADATA") or ""
     return next(text for text in re.findall(r"```python\n(.*?)```", readme, re.DOTALL) if "DPOTrainer" in text)
 
 

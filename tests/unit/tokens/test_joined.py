@@ -31,7 +31,8 @@ def joined(
 
 def rendered(*turns: Turn, header: bool = False) -> tuple[int, ...]:
     """The ids that transformers makes of messages."""
-    found = tiny_tokenizer().apply_chat_template(
+    tokenizer: Any = tiny_tokenizer()
+    found = tokenizer.apply_chat_template(
         [turn.as_message() for turn in turns], add_generation_prompt=header, return_dict=True
     )
     return tuple(found["input_ids"])
@@ -58,7 +59,7 @@ def test_turns_before_a_response_are_scored_too() -> None:
 
 @pytest.mark.parametrize("ended", [True, False])
 def test_bare_text_ends_with_eos_once_and_may_hold_control_tokens(ended: bool) -> None:
-    tokenizer = tiny_tokenizer(template=False)
+    tokenizer: Any = tiny_tokenizer(template=False)
     prompt, response = "<|im_start|>the sun ", "shines warm"
     found, _ = joined(
         "trl_text",

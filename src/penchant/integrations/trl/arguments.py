@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
@@ -36,10 +37,13 @@ def read_arguments(args: Any) -> DPOConfig:
         raise UsageError(
             f"args is a {type(args).__name__}", fix="Give a DPOConfig of penchant.integrations.trl or of TRL."
         )
-    usual: Any = theirs(output_dir=args.output_dir)  # which has filled in what follows from other fields
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # those that the caller has had already
+        usual: Any = theirs(output_dir=args.output_dir, use_cpu=True)  # or it may not like this machine for bf16
     said: dict[str, Any] = {}
     for one in fields(args):
-        value, default = plain(getattr(args, one.name)), plain(getattr(usual, one.name, one.default))
+        filled_in = one.default if one.name == "use_cpu" else getattr(usual, one.name, one.default)
+        value, default = plain(getattr(args, one.name)), plain(filled_in)
         if one.init and value != default:
             said[one.name] = value
     return DPOConfig(output_dir=args.output_dir, **said)
@@ -233,7 +237,11 @@ def adapter_keys(peft_config: Any, model_type: str) -> dict[str, Any]:
     if isinstance(targets, list):
         targets = sorted(targets)
     said = {name: value for name, value in found.items() if value != MODEL_KEYS[name].default}
-    return {**said, "use_peft": True, "lora_target_modules": targets, "lora_dropout": found["lora_dropout"]}
+    if said.pop("lora_dropout", peft_config.lora_dropout):
+        raise UsageError(
+            f"lora_dropout = {peft_config.lora_dropout}: adapters have no dropout", where="peft_config", fix=_LORA
+        )
+    return {**said, "use_peft": True, "lora_target_modules": targets}
 
 
 _LORA_KEYS = {

@@ -26,15 +26,17 @@ def evaluation(
         reporter: Hears how far it is.
 
     Raises:
-        UsageError: The loss weighs tokens by themselves (`ld_alpha`).
+        UsageError: The loss weighs tokens by themselves (`ld_alpha`), or the reference moved while training.
         PenchantError: The pairs cannot be read or scored.
     """
-    if config.objective.ld_alpha is not None:
-        raise UsageError(
-            "evaluate() does not know ld_alpha",
-            where="evaluate",
-            fix="Validate while training: eval_strategy.",
-        )
+    for name, value in (
+        ("ld_alpha", config.objective.ld_alpha),
+        ("sync_ref_model", config.objective.reference_every),
+    ):
+        if value is not None:
+            raise UsageError(
+                f"evaluate() does not know {name}", where="evaluate", fix="Validate while training: eval_strategy."
+            )
     found = [
         score(model, rows, tokenizer=tokenizer, config=config, reporter=reporter)
         for model, tokenizer in (policy, reference)

@@ -4,13 +4,26 @@ from __future__ import annotations
 
 import contextlib
 import json
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from penchant.cli.console import printable
 from penchant.integrations.trl.step_log import StepLog, validation_line
 from penchant.web.line_tail import LineTail
 from penchant.workflow.reporter import Advance, Reporter
+
+
+class Warnings(Reporter):
+    """Says nothing but what nobody should miss."""
+
+    def note(self, text: str) -> None:
+        """Say nothing."""
+
+    def warn(self, text: str) -> None:
+        """Print one line."""
+        print(printable(f"Warning: {text}"), file=sys.stderr, flush=True)
 
 
 class Following(Reporter):

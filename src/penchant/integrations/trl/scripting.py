@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NoReturn
@@ -12,7 +13,7 @@ from penchant.integrations.trl.config import DPOConfig
 from penchant.integrations.trl.fields import ARGUMENTS
 from penchant.integrations.trl.following import show
 from penchant.integrations.trl.outputs import write_results
-from penchant.processes import is_first, rank, wait_for_all, world_size
+from penchant.processes import is_first, rank, started_together, wait_for_all, world_size
 
 _INSTEAD = {
     "push_to_hub": "`penchant export OUTPUT_DIR --to hf --push USER/NAME` proves the export first",
@@ -101,3 +102,13 @@ class Scripting:
     @property
     def _folder(self) -> Path:
         return Path(str(self.args.output_dir))
+
+
+def devices() -> int:
+    """Return how many processes share a step: those of the group, or those that torchrun started."""
+    return max(world_size(), int(os.environ["WORLD_SIZE"]) if started_together() else 1)
+
+
+def speaks() -> bool:
+    """Return whether this process writes and speaks, also before the processes have joined."""
+    return is_first() and os.environ.get("RANK", "0") == "0"

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from penchant.config import DataConfig
+from penchant.config import Config
 from penchant.integrations.trl.rows import PreferenceRows
 from penchant.library.rows import as_file
 from penchant.tokens.chat import ChatFormat
 from penchant.workflow.reporter import Reporter
-from penchant.workflow.setup import read_pairs, tokenize
+from penchant.workflow.setup import read_pairs, require_chat_format, tokenize
 
 _TRL_DROPS_TOO = "prompt_too_long"
 
@@ -28,16 +28,17 @@ class TrainingIds:
     missing: Mapping[str, int]
 
 
-def training_ids(rows: PreferenceRows, chat: ChatFormat, config: DataConfig, reporter: Reporter) -> TrainingIds:
+def training_ids(rows: PreferenceRows, chat: ChatFormat, config: Config, reporter: Reporter) -> TrainingIds:
     """Return what rows come to.
 
     Raises:
         DataError: The rows cannot be read as pairs, or none is left.
         ModelError: The tokenizer has no form for them.
     """
+    require_chat_format(chat, config)
     with as_file(rows) as file:
         pairs, ledger = read_pairs(file, split=None)
-        ids = tokenize(pairs, ledger, chat, config, reporter=reporter)
+        ids = tokenize(pairs, ledger, chat, config.data, reporter=reporter)
     tokens = {pair.id: 2 * len(pair.prompt_ids) + len(pair.chosen_ids) + len(pair.rejected_ids) for pair in ids}
     missing: dict[str, int] = {}
     for entry in ledger:

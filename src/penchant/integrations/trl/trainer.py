@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from transformers import PreTrainedModel
 from transformers.trainer_callback import TrainerState
 from transformers.trainer_utils import TrainOutput
@@ -18,11 +18,11 @@ from penchant.integrations.trl.arguments import adapter_keys, configuration, cou
 from penchant.integrations.trl.config import DPOConfig
 from penchant.integrations.trl.constructor import check_arguments, patience_of
 from penchant.integrations.trl.evaluation import evaluation
-from penchant.integrations.trl.following import Following, Printer, show
+from penchant.integrations.trl.following import Following, Printer, Warnings, show
 from penchant.integrations.trl.history import history
-from penchant.integrations.trl.outputs import copy_model
+from penchant.integrations.trl.outputs import copy_model, is_to_resume
 from penchant.integrations.trl.rows import PreferenceRows
-from penchant.integrations.trl.scripting import Scripting
+from penchant.integrations.trl.scripting import Scripting, devices, speaks
 from penchant.integrations.trl.start import Start, find_start, reference_in, take_over
 from penchant.integrations.trl.step_log import StepLog
 from penchant.integrations.trl.tokens import describe_missing, training_ids
@@ -31,8 +31,8 @@ from penchant.library.train import Trained, train
 from penchant.models.load import load_model
 from penchant.models.precision import choose_device
 from penchant.objective.loss_table import uses_means
-from penchant.processes import is_first, started_together, together, world_size
-from penchant.training.checkpoint_folder import steps_in
+from penchant.processes import together
+from penchant.workflow.reporter import Reporter
 
 
 class DPOTrainer(Scripting):
@@ -88,7 +88,7 @@ class DPOTrainer(Scripting):
         self._start: Start = find_start(model, processing_class, ref_model, self.args.router_aux_loss_coef)
         if self.args.output_dir is None:
             self.args.output_dir = f"{self._start.label}-DPO" if args is None else "trainer_output"
-        self._reporter = make_reporter(quiet=bool(self.args.disable_tqdm) or not _speaks())
+        self._reporter = _reporter(self.args)
         self.train_dataset, self.eval_dataset = train_dataset, eval_dataset
         self._rows = PreferenceRows(train_dataset, "train_dataset")
         self._adapters = adapter_keys(peft_config, self._start.model_type)
@@ -98,13 +98,13 @@ class DPOTrainer(Scripting):
 
     def _prepare(self, patience: int | None) -> None:
         """Find out how the run will go: its pairs, its steps, its configuration."""
-        args, devices = self.args, _devices()
+        args, count = self.args, devices()
         held_out = self._held_out()
         settings: dict[str, Any] = {"text": self._rows.text, "patience": patience, "more": self._adapters}
         settings["held_out"] = 0 if held_out is None else len(held_out)
-        first = configuration(args, course_of(args, len(self._rows), devices), **settings)
-        ids = training_ids(self._rows, self._start.chat, first.data, self._reporter)
-        self._tokens, self._course = ids.tokens, course_of(args, len(ids.tokens), devices)
+        first = configuration(args, course_of(args, len(self._rows), count), **settings)
+        ids = training_ids(self._rows, self._start.chat, first, self._reporter)
+        self._tokens, self._course = ids.tokens, course_of(args, len(ids.tokens), count)
         self.config = configuration(args, self._course, **settings)
         self.state = TrainerState(
             max_steps=self._course.steps,
@@ -118,6 +118,8 @@ class DPOTrainer(Scripting):
             self._reporter.warn(
                 "the last pass of an epoch is short: its pairs weigh more in TRL's last step, and all alike here"
             )
+        if isinstance(self._start.model, PreTrainedModel) and self._start.model.dtype != torch.float32:
+            self._reporter.warn(f"the weights are {self._start.model.dtype}, and are trained in fp32 here")
 
     def train(self, resume_from_checkpoint: bool | str | None = None) -> TrainOutput:
         """Train, and return steps, mean loss and times as transformers' trainer does.
@@ -131,9 +133,9 @@ class DPOTrainer(Scripting):
             PenchantError: See `penchant.train`.
         """
         out, began = Path(str(self.args.output_dir)), time.time()
-        resume = self._resume(resume_from_checkpoint, out)
+        resume = is_to_resume(resume_from_checkpoint, out)
         printer = Printer(out, self._log())
-        follow = Following(self._reporter, printer.on_step) if _speaks() else self._reporter
+        follow = Following(self._reporter, printer.on_step) if speaks() else self._reporter
         with together():
             reference = reference_in(self._start, out / "start-reference", resume=resume)
             part = self.config.model.model_copy(update={"reference": reference})
@@ -183,7 +185,7 @@ class DPOTrainer(Scripting):
             "epoch": self.state.epoch,
         }
         self.state.log_history.append({**found, "step": self.state.global_step})
-        if _speaks():
+        if speaks():
             show(found)
         return found
 
@@ -195,7 +197,7 @@ class DPOTrainer(Scripting):
         """
         if self._trained is None:
             raise UsageError("nothing is trained yet", where="save_model", fix="Call train() before.")
-        if _speaks():
+        if speaks():
             copy_model(self._trained.run, Path(str(output_dir or self.args.output_dir)))
 
     @property
@@ -226,26 +228,6 @@ class DPOTrainer(Scripting):
             )
         return PreferenceRows(self.eval_dataset, "eval_dataset")
 
-    def _resume(self, asked: bool | str | None, out: Path) -> bool:
-        """Whether to go on from a checkpoint; what lies in the output directory must fit."""
-        steps = steps_in(out / "checkpoints")
-        if not asked:
-            if steps or (out / "metrics.jsonl").exists():
-                raise UsageError(
-                    "there is a run here already",
-                    where=str(out),
-                    fix="Go on with train(resume_from_checkpoint=True), or give another output_dir.",
-                )
-            return False
-        newest = out / "checkpoints" / f"step-{max(steps, default=0)}"
-        if not steps or (asked is not True and Path(asked).resolve() not in (out.resolve(), newest.resolve())):
-            raise UsageError(
-                "there is no checkpoint to resume from" if not steps else f"{newest} is the newest checkpoint",
-                where=str(out if asked is True else asked),
-                fix="Give resume_from_checkpoint=True for the newest one of output_dir.",
-            )
-        return True
-
     def _log(self) -> StepLog:
         args, logging = self.args, every(self.args, self._course, "logging")
         return StepLog(
@@ -275,7 +257,7 @@ class DPOTrainer(Scripting):
             "epoch": state.epoch,
         }
         state.log_history.append({**metrics, "step": steps})
-        if _speaks():
+        if speaks():
             show(metrics)
         return TrainOutput(steps, loss, metrics)
 
@@ -291,11 +273,7 @@ class DPOTrainer(Scripting):
         return start, (other, None if isinstance(other, str | Path) else self.processing_class)
 
 
-def _devices() -> int:
-    """How many processes share a step: those of the group, or those that torchrun started."""
-    return max(world_size(), int(os.environ["WORLD_SIZE"]) if started_together() else 1)
-
-
-def _speaks() -> bool:
-    """Whether this process writes and speaks, also before the processes have joined."""
-    return is_first() and os.environ.get("RANK", "0") == "0"
+def _reporter(args: DPOConfig) -> Reporter:
+    if not speaks():
+        return Reporter()
+    return Warnings() if args.disable_tqdm else make_reporter(quiet=False)
