@@ -44,6 +44,9 @@ def claim(out: Path, *, resume: bool) -> None:
     with disk_errors(out):
         out.mkdir(parents=True, exist_ok=True)
         (out / "eval").mkdir(exist_ok=True)
+        if not resume:  # what trackers were sent of a run that was here before
+            for ledger in (out / "tracking").glob("*.json"):
+                ledger.unlink()
 
 
 def forget_the_end(out: Path) -> None:

@@ -15,10 +15,11 @@ from tests.written_runs import write_lines, write_object, write_run
 from penchant.cli.completers import TRACKERS as OFFERED
 from penchant.cli.completers import tracker as completed
 from penchant.errors import UsageError
+from penchant.workflow.run_directory import claim
 from penchant.workflow.tracking.afterwards import runs_of
 from penchant.workflow.tracking.asked import TRACKERS, trackers_of
 from penchant.workflow.tracking.environment import tracker_environment, wandb_is_offline
-from penchant.workflow.tracking.ledger import Ledger, alone, read_ledger
+from penchant.workflow.tracking.ledger import Ledger, alone, read_ledger, write_ledger
 from penchant.workflow.tracking.process import Outcome, TrackerProcess
 from penchant.workflow.tracking.records import Record
 from penchant.workflow.tracking.send import Sender, follow, unsent
@@ -120,6 +121,14 @@ def test_what_a_broken_tracker_did_not_take_is_counted_and_sent_later(tmp_path: 
     follow(Sender(run, "trackio", mended.opener), lambda: True)
     assert mended.steps == [3, 4, 5]
     assert read_ledger(run, "trackio").sent == {"train": 5}
+
+
+def test_another_run_in_the_same_folder_is_another_run_of_the_tracker(tmp_path: Path) -> None:
+    write_ledger(tmp_path, "trackio", Ledger(sent={"train": 9}))
+    claim(tmp_path, resume=True)
+    assert read_ledger(tmp_path, "trackio").sent == {"train": 9}
+    claim(tmp_path, resume=False)
+    assert read_ledger(tmp_path, "trackio").sent == {}
 
 
 def test_one_process_alone_sends_a_run_to_a_tracker(tmp_path: Path) -> None:
