@@ -111,12 +111,19 @@ class ModelConfig(Section):
         return self
 
 
+Format = Literal["chat", "transcript", "plain", "trl_chat", "trl_text"]
+"""In what form conversations become text, and text tokens."""
+
+TRL_FORMATS = ("trl_chat", "trl_text")
+
+
 class DataConfig(Section):
     """How pairs become tokens."""
 
-    format: Literal["chat", "transcript", "plain"] = Field(
+    format: Format = Field(
         "chat",
-        description="The model's chat template; or for a base model Human / Assistant text, or the bare prompt.",
+        description="The model's chat template; for a base model Human / Assistant text, or the bare prompt; or, "
+        "prompt and response in one as TRL has them, the template or bare text (docs/from-trl.md).",
     )
     loss_turns: Literal["last", "all_assistant"] = Field(
         "last",
@@ -139,6 +146,15 @@ class DataConfig(Section):
     random_labels: bool = Field(
         False, description="Flip every pair by a fair coin: a control that must not learn the preference."
     )
+
+    @model_validator(mode="after")
+    def _as_trl_has_it(self) -> DataConfig:
+        if self.format in TRL_FORMATS and (self.truncation != "keep_start" or self.loss_turns != "last"):
+            raise ValueError(
+                f'data.format "{self.format}" scores all that follows the prompt and cuts its end: it goes with '
+                'data.truncation "keep_start" and data.loss_turns "last".'
+            )
+        return self
 
     @model_validator(mode="after")
     def _no_inert_fraction(self) -> DataConfig:
@@ -367,8 +383,10 @@ class TrainConfig(Section):
         ge=1,
         description="Stop after so many validations in a row no better by train.keep_best, or loss; null = never.",
     )
-    order: Literal["pairs", "prompts"] = Field(
-        "pairs", description="Shuffle pairs; or prompts, so that the pairs of one share a step and are cheaper."
+    order: Literal["pairs", "prompts", "trl"] = Field(
+        "pairs",
+        description="Shuffle pairs; prompts, so that the pairs of one share a step and are cheaper; or take the "
+        "course of TRL's trainer: its order, a short last step of each epoch, rates one step behind.",
     )
     seed: int = Field(0, ge=0, description="Of the order of the pairs and of random labels.")
 

@@ -13,6 +13,7 @@ SOURCE = Path(__file__).parents[2] / "src"
 
 # Top to bottom; names on one line are one layer.
 LAYERS = (
+    ("integrations",),
     ("cli", "library"),
     ("workflow",),
     ("reporting", "web"),
@@ -29,7 +30,7 @@ LAYERS = (
     ("strict_yaml",),
     ("failpoints",),
     ("endpoint",),
-    ("types", "errors"),
+    ("types", "errors", "offline"),
 )
 HEIGHT = {name: -row for row, names in enumerate(LAYERS) for name in names}
 HEIGHT["__main__"] = 1  # above cli
@@ -45,6 +46,7 @@ TORCH_FREE = {
     "failpoints",
     "types",
     "errors",
+    "offline",
     "penchant",
 }
 HEAVY = {"torch", "transformers"}

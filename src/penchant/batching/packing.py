@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable, Iterable, Sequence
 
 import numpy as np
+import torch
 
 
-def epoch_order(count: int, *, seed: int, epoch: int, prompts: Sequence[int] | None = None) -> list[int]:
+def epoch_order(
+    count: int, *, seed: int, epoch: int, prompts: Sequence[int] | None = None, trl: bool = False
+) -> list[int]:
     """Return a permutation of `range(count)`: a pure function of its arguments, so a resume skips nothing.
 
     Args:
@@ -15,7 +19,11 @@ def epoch_order(count: int, *, seed: int, epoch: int, prompts: Sequence[int] | N
         seed: Of the order.
         epoch: From 0.
         prompts: The number of each pair's prompt; then prompts are shuffled, and the pairs of one stand together.
+        trl: The order of TRL's trainer by the same seed: that of accelerate's sampler, whose seed of an epoch is
+            the sum of both numbers.
     """
+    if trl:
+        return torch.randperm(count, generator=torch.Generator().manual_seed(seed + epoch)).tolist()
     order = np.random.default_rng([seed, epoch]).permutation(count)
     if prompts is None:
         return order.tolist()
@@ -36,12 +44,16 @@ def number_prompts(prompts: Iterable[Hashable]) -> list[int]:
 
 
 def step_indices(
-    step: int, *, count: int, batch: int, seed: int, prompts: Sequence[int] | None = None
+    step: int, *, count: int, batch: int, seed: int, prompts: Sequence[int] | None = None, trl: bool = False
 ) -> list[int]:
     """Return the pairs of optimizer step `step` (from 0), running on across epochs.
 
-    Every pair is seen once an epoch; a step that crosses the end of an epoch takes the rest from the next.
+    Every pair is seen once an epoch; a step that crosses the end of an epoch takes the rest from the next. In the
+    course of TRL's trainer (`trl`) it takes no more than what is left.
     """
+    if trl:
+        epoch, place = divmod(step, math.ceil(count / batch))
+        return epoch_order(count, seed=seed, epoch=epoch, trl=True)[place * batch : (place + 1) * batch]
     chosen: list[int] = []
     position = step * batch
     while len(chosen) < batch:
@@ -51,8 +63,11 @@ def step_indices(
     return chosen
 
 
-def in_last_epoch(step: int, *, steps: int, count: int, batch: int) -> bool:
+def in_last_epoch(step: int, *, steps: int, count: int, batch: int, trl: bool = False) -> bool:
     """Return whether none of a step's pairs will be seen again in a run of `steps` steps."""
+    if trl:
+        in_epoch = math.ceil(count / batch)
+        return (step // in_epoch + 1) * in_epoch >= steps
     epoch = step * batch // count
     return (epoch + 1) * count >= steps * batch
 
@@ -140,6 +155,7 @@ def first_epoch_chunks(
     seed: int,
     prompts: Sequence[int] | None = None,
     ranks: int = 1,
+    trl: bool = False,
 ) -> list[list[list[int]]]:
     """Return each process's micro-batches of the first epoch, as training will form them: every pair seen once.
 
@@ -151,8 +167,9 @@ def first_epoch_chunks(
         seed: Of the order.
         prompts: See `epoch_order`.
         ranks: Processes.
+        trl: See `epoch_order`.
     """
-    order = epoch_order(len(lengths), seed=seed, epoch=0, prompts=prompts)
+    order = epoch_order(len(lengths), seed=seed, epoch=0, prompts=prompts, trl=trl)
     starts = range(0, len(order), batch)
     chunks: list[list[list[int]]] = [[] for _ in range(ranks)]
     for step in [order[start : start + batch] for start in starts][:steps]:

@@ -14,17 +14,34 @@ from typing import Annotated, NoReturn
 
 import typer
 
+import penchant
 from penchant.cli import completers
 from penchant.errors import EXIT_BY_SIGNAL, EXIT_DEFECT, PenchantError
 
 app = typer.Typer(
     name="penchant",
-    help="Align a language model with human preferences (DPO), and see whether it worked.",
     no_args_is_help=True,
     add_completion=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+def _say_version(asked: bool) -> None:
+    if asked:
+        print(f"penchant {penchant.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def program(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_say_version, is_eager=True, help="Show the version and exit."),
+    ] = False,
+) -> None:
+    """Align a language model with human preferences (DPO), and see whether it worked."""
+
 
 Sets = Annotated[
     list[str] | None,
@@ -51,6 +68,15 @@ AllowChange = Annotated[
         metavar="A.B",
         help="With --resume: this harmless key may have changed.",
         autocompletion=completers.allowed_change,
+    ),
+]
+Track = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--track",
+        metavar="TRACKER",
+        help="Also send figures to trackio, tensorboard or wandb; several with commas.",
+        autocompletion=completers.tracker,
     ),
 ]
 Limit = Annotated[int | None, typer.Option("--limit", min=1, help="Only the first rows of the data.")]

@@ -23,6 +23,7 @@ def demo(
     controls: bool,
     seed: int,
     resume: bool,
+    track: Sequence[str],
     quiet: bool,
     as_json: bool,
 ) -> None:
@@ -39,7 +40,7 @@ def demo(
             out, fast=fast, controls=controls, seed=seed, resume=resume, reporter=reporter, stopper=stopper
         )
 
-    figures = working(work, quiet=quiet, again=[["--out", str(out)], ["--resume"]])
+    figures = working(work, quiet=quiet, again=[["--out", str(out)], ["--resume"]], track=track)
     if as_json:
         print(json.dumps(figures))
         return
@@ -211,6 +212,7 @@ def train(
     allow_changes: Sequence[str],
     limit: int | None,
     parallel: str,
+    track: Sequence[str],
     quiet: bool,
     as_json: bool,
 ) -> None:
@@ -226,6 +228,7 @@ def train(
         allow_changes=allow_changes,
         limit=limit,
         parallel=parallel,
+        track=track,
         quiet=quiet,
     )
     if as_json:
@@ -251,6 +254,7 @@ def sft(
     allow_changes: Sequence[str],
     limit: int | None,
     parallel: str,
+    track: Sequence[str],
     quiet: bool,
     as_json: bool,
 ) -> None:
@@ -268,6 +272,7 @@ def sft(
         allow_changes=allow_changes,
         limit=limit,
         parallel=parallel,
+        track=track,
         quiet=quiet,
     )
     if as_json:
@@ -295,6 +300,7 @@ def align(
     resume: bool,
     limit: int | None,
     parallel: str,
+    track: Sequence[str],
     quiet: bool,
     as_json: bool,
 ) -> None:
@@ -323,7 +329,7 @@ def align(
             for stage in done
         ]
 
-    results = working(work, quiet=quiet, again=[["--resume"]], several=True)
+    results = working(work, quiet=quiet, again=[["--resume"]], several=True, track=track)
     if as_json:
         print(json.dumps(results))
         return
@@ -480,6 +486,7 @@ def _trained(
     allow_changes: Sequence[str],
     limit: int | None,
     parallel: str,
+    track: Sequence[str],
     quiet: bool,
 ) -> dict[str, Any]:
     """Train, write the report, and return the result as plain data."""
@@ -507,7 +514,7 @@ def _trained(
             write_report(out)
         return {**vars(result), "run": str(result.run)}
 
-    return working(work, quiet=quiet, again=[["--resume"]], several=True)
+    return working(work, quiet=quiet, again=[["--resume"]], several=True, track=track)
 
 
 def _summary(result: dict[str, Any], what: str) -> str:

@@ -36,6 +36,7 @@ SUITES = (
     "house-style",
     "lm-eval",
 )
+TRACKERS = ("trackio", "tensorboard", "wandb")
 JUDGES = ("house-style", "instructions", "longer", "random", "implicit", "reward:", "llm:", "llm-grade:", "votes:")
 
 
@@ -101,6 +102,12 @@ def data_set(incomplete: str) -> list[str]:
 def suite(incomplete: str) -> list[str]:
     """Suites of `eval`."""
     return _offered(SUITES, incomplete)
+
+
+def tracker(incomplete: str) -> list[str]:
+    """Trackers, also behind a comma."""
+    before, comma, rest = incomplete.rpartition(",")
+    return [f"{before}{comma}{name}" for name in _offered(TRACKERS, rest) if name not in before.split(",")]
 
 
 def word_of(*words: str) -> Any:

@@ -31,6 +31,10 @@ def export(
     public: Annotated[bool, typer.Option("--public", help="With --push: everybody may read it.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="With --push: list the files, send none.")] = False,
     pairs: Annotated[int, typer.Option("--pairs", min=1, help="Held-out pairs that it is compared on.")] = 16,
+    check: Annotated[
+        str | None,
+        typer.Option("--check", metavar="READER", help="Of gguf and ollama: let llama.cpp itself open it, too."),
+    ] = None,
     quiet: Quiet = False,
     as_json: Json = False,
     debug: Debug = False,
@@ -48,6 +52,7 @@ def export(
                 "public": public,
                 "dry_run": dry_run,
                 "pairs": pairs,
+                "check": check,
             },
             quiet=quiet,
             as_json=as_json,

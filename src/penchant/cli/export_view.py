@@ -13,19 +13,24 @@ from penchant.cli.console import printable
 def export_text(found: Mapping[str, Any]) -> str:
     """Return the checks and the files of an export as text."""
     proof = found["proof"]
-    lines = [f"Opened by {proof['opened_by']}, compared on {proof['compared_on']}:"]
-    lines += [
-        f"  {'ok' if check['passed'] else 'NO':3} {check['name']:18} {check['detail']}"
-        for check in proof["checks"]
-    ]
-    apart = proof["differences"]
-    lines += [
-        f"  Over {apart['tokens']} tokens of {apart['responses']} responses: mean difference {apart['mean']:.3g} "
-        f"nats, mean KL {apart['kl']:.3g} nats; greedy tokens equal {apart['greedy_equal']} of {apart['tokens']}"
-    ]
+    lines = [f"Opened by {proof['opened_by']}, compared on {proof['compared_on']}:", *_findings(proof)]
+    for further in proof.get("also", ()):
+        lines += ["", f"Opened by {further['opened_by']} on the same texts:", *_findings(further)]
     lines += [f"  Note: {note}" for note in found["notes"]]
     lines += ["", "Files:", *(f"  {size / 1e6:10.1f} MB  {name}" for name, size in found["files"].items())]
     return printable("\n".join(lines))
+
+
+def _findings(proof: Mapping[str, Any]) -> list[str]:
+    apart = proof["differences"]
+    return [
+        *(
+            f"  {'ok' if check['passed'] else 'NO':3} {check['name']:18} {check['detail']}"
+            for check in proof["checks"]
+        ),
+        f"  Over {apart['tokens']} tokens of {apart['responses']} responses: mean difference {apart['mean']:.3g} "
+        f"nats, mean KL {apart['kl']:.3g} nats; greedy tokens equal {apart['greedy_equal']} of {apart['tokens']}",
+    ]
 
 
 def next_lines(found: Mapping[str, Any]) -> list[str]:

@@ -23,9 +23,10 @@ from penchant.cli import (  # each adds its command
     online_verb,  # noqa: F401
     report_verb,  # noqa: F401
     sweep_verb,  # noqa: F401
+    track_verb,  # noqa: F401
     ui_verb,  # noqa: F401
 )
-from penchant.cli.app import AllowChange, Debug, Json, Limit, Parallel, Quiet, Sets, app, run_verb
+from penchant.cli.app import AllowChange, Debug, Json, Limit, Parallel, Quiet, Sets, Track, app, run_verb
 from penchant.cli.bash_words import complete_as_bash_does
 from penchant.cli.console import write_what_can_be_written
 
@@ -44,6 +45,7 @@ def demo(
     ] = False,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Of the order of the pairs.")] = 0,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the demo in --out.")] = False,
+    track: Track = None,
     quiet: Quiet = False,
     as_json: Json = False,
     debug: Debug = False,
@@ -53,7 +55,14 @@ def demo(
 
     run_verb(
         lambda: commands.demo(
-            out, fast=fast, controls=controls, seed=seed, resume=resume, quiet=quiet, as_json=as_json
+            out,
+            fast=fast,
+            controls=controls,
+            seed=seed,
+            resume=resume,
+            track=track or [],
+            quiet=quiet,
+            as_json=as_json,
         ),
         debug,
         as_json,
@@ -195,6 +204,7 @@ def train(
     allow_change: AllowChange = None,
     limit: Limit = None,
     parallel: Parallel = "ddp",
+    track: Track = None,
     quiet: Quiet = False,
     as_json: Json = False,
     debug: Debug = False,
@@ -212,6 +222,7 @@ def train(
             allow_changes=allow_change or [],
             limit=limit,
             parallel=parallel,
+            track=track or [],
             quiet=quiet,
             as_json=as_json,
         ),
@@ -239,6 +250,7 @@ def sft(
     allow_change: AllowChange = None,
     limit: Limit = None,
     parallel: Parallel = "ddp",
+    track: Track = None,
     quiet: Quiet = False,
     as_json: Json = False,
     debug: Debug = False,
@@ -256,6 +268,7 @@ def sft(
             allow_changes=allow_change or [],
             limit=limit,
             parallel=parallel,
+            track=track or [],
             quiet=quiet,
             as_json=as_json,
         ),
@@ -293,6 +306,7 @@ def align(
     ] = False,
     limit: Limit = None,
     parallel: Parallel = "ddp",
+    track: Track = None,
     quiet: Quiet = False,
     as_json: Json = False,
     debug: Debug = False,
@@ -310,6 +324,7 @@ def align(
             resume=resume,
             limit=limit,
             parallel=parallel,
+            track=track or [],
             quiet=quiet,
             as_json=as_json,
         ),

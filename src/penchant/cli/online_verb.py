@@ -24,7 +24,7 @@ from penchant.cli.answer_options import (
     TopK,
     TopP,
 )
-from penchant.cli.app import Debug, Json, Quiet, Sets, app, run_verb
+from penchant.cli.app import Debug, Json, Quiet, Sets, Track, app, run_verb
 
 COLUMNS = ("round", "{rate}", "p to start", "p to before", "tokens", "pairs", "words", "KL")
 
@@ -82,6 +82,7 @@ def online(
     seed: Annotated[int, typer.Option("--seed", min=0, help="Of prompts, sampling and replay.")] = 0,
     sets: Sets = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the loop in --out.")] = False,
+    track: Track = None,
     quiet: Quiet = False,
     as_json: Json = False,
     debug: Debug = False,
@@ -118,6 +119,7 @@ def online(
             passes_at,
             sets or [],
             resume=resume,
+            track=track or [],
             quiet=quiet,
             as_json=as_json,
         ),
@@ -136,6 +138,7 @@ def _online(
     sets: Sequence[str],
     *,
     resume: bool,
+    track: Sequence[str],
     quiet: bool,
     as_json: bool,
 ) -> None:
@@ -171,7 +174,7 @@ def _online(
         write_online_page(out, found)
         return found
 
-    state = working(work, quiet=quiet, again=[["--resume"]])
+    state = working(work, quiet=quiet, again=[["--resume"]], track=track)
     if as_json:
         print(json.dumps(state))
         return

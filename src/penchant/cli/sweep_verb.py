@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from penchant.cli import completers
-from penchant.cli.app import Debug, Json, Limit, Quiet, Sets, app, fail_after_result, run_verb
+from penchant.cli.app import Debug, Json, Limit, Quiet, Sets, Track, app, fail_after_result, run_verb
 
 
 @app.command()
@@ -53,6 +53,7 @@ def sweep(
         bool, typer.Option("--resume", help="Keep finished runs, go on with the one that was interrupted.")
     ] = False,
     limit: Limit = None,
+    track: Track = None,
     quiet: Quiet = False,
     as_json: Json = False,
     debug: Debug = False,
@@ -66,7 +67,18 @@ def sweep(
         "answer_tokens": kl_tokens,
     }
     run_verb(
-        lambda: _sweep(recipe, data, out, grid, sets or [], options, resume=resume, quiet=quiet, as_json=as_json),
+        lambda: _sweep(
+            recipe,
+            data,
+            out,
+            grid,
+            sets or [],
+            options,
+            resume=resume,
+            track=track or [],
+            quiet=quiet,
+            as_json=as_json,
+        ),
         debug,
         as_json,
     )
@@ -81,6 +93,7 @@ def _sweep(
     options: dict[str, Any],
     *,
     resume: bool,
+    track: Sequence[str],
     quiet: bool,
     as_json: bool,
 ) -> None:
@@ -96,7 +109,7 @@ def _sweep(
 
         return sweep_run(Sweep(points, data, out, **options), resume=resume, reporter=reporter, stopper=stopper)
 
-    found = working(work, quiet=quiet, again=[["--resume"]])
+    found = working(work, quiet=quiet, again=[["--resume"]], track=track)
     if as_json:
         print(json.dumps(found))
     else:

@@ -12,6 +12,7 @@ from penchant.cli.typed import typed_command
 from penchant.errors import UsageError
 from penchant.workflow.reporter import Reporter
 from penchant.workflow.stopping import Stopper
+from penchant.workflow.tracking.tracked import tracked
 
 Result = TypeVar("Result")
 
@@ -22,27 +23,36 @@ def working(
     quiet: bool,
     again: Sequence[Sequence[str]] = (),
     several: bool = False,
+    track: Sequence[str] = (),
 ) -> Result:
     """Do a long work with progress, stoppable; libraries keep their own bars and advice to themselves.
 
     `again` are options that a command needs to go on from where it was stopped. Of `several` processes the first
-    one goes on from here, and the others end.
+    one goes on from here, and the others end. Runs that the work makes are sent to the trackers of `track`.
     """
     from penchant.cli.quiet_libraries import quiet_libraries
+    from penchant.workflow.tracking.asked import trackers_of
 
     if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not several:
         raise UsageError("this command is the work of one process", fix="Start it without torchrun.")
+    trackers = trackers_of(track)
     with Stopper(typed_command(*again)) as stopper:
         quiet_libraries()
-        return work(make_reporter(quiet=quiet), stopper) if not several else _work_together(work, stopper, quiet)
+        if several:
+            return _work_together(work, stopper, quiet, trackers)
+        with tracked(make_reporter(quiet=quiet), trackers) as reporter:
+            return work(reporter, stopper)
 
 
-def _work_together(work: Callable[[Reporter, Stopper], Result], stopper: Stopper, quiet: bool) -> Result:
+def _work_together(
+    work: Callable[[Reporter, Stopper], Result], stopper: Stopper, quiet: bool, trackers: Sequence[str]
+) -> Result:
     from penchant.processes import is_first, together
 
     with together():
         first = is_first()
-        result = work(make_reporter(quiet=quiet or not first), stopper)
+        with tracked(make_reporter(quiet=quiet or not first), trackers if first else ()) as reporter:
+            result = work(reporter, stopper)
     if not first:
         raise SystemExit(0)
     return result

@@ -9,6 +9,7 @@ from penchant.data.formats import DataFormat
 from penchant.data.rows import BrokenRow, RawRow
 from penchant.data.table_records import dataset_records
 from penchant.errors import DataError, UsageError, did_you_mean
+from penchant.offline import hub_remedy
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
@@ -115,5 +116,8 @@ def _unreachable(hub: str, err: Exception) -> DataError:
     return DataError(
         f"cannot be had from the Hub ({type(err).__name__}: {first_line})",
         where=hub,
-        fix="Check the connection and that HF_HUB_OFFLINE is not set, or give a file with --source FILE.",
+        fix=hub_remedy(
+            "Give a file with --source FILE, or unset it.",
+            "Check the connection, or give a file with --source FILE.",
+        ),
     )

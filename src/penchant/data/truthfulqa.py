@@ -27,6 +27,7 @@ from penchant.data.ledger import DropReason, Ledger
 from penchant.data.rows import BrokenRow, RawRow, limited_rows
 from penchant.data.table_records import dataset_records
 from penchant.errors import DataError, did_you_mean
+from penchant.offline import hub_remedy
 from penchant.types import LedgerEntry
 
 _HUB = DataFormat(
@@ -116,7 +117,10 @@ def load_truthfulqa_hub(revision: str | None = None) -> tuple[list[TruthfulQuest
         raise DataError(
             f"cannot be had from the Hub ({type(err).__name__}: {first_line})",
             where=_HUB.hub,
-            fix="Check the connection and that HF_HUB_OFFLINE is not set, or give TruthfulQA.csv as a file.",
+            fix=hub_remedy(
+                "Give TruthfulQA.csv as a file, or unset it.",
+                "Check the connection, or give TruthfulQA.csv as a file.",
+            ),
         ) from err
     source = f"{_HUB.hub}@{commit[:12]}/{_CONFIGURATION}-{_SPLIT}"
     return read_questions(_hub_rows(rows, source), where=source)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Literal
 
+from penchant.config import Format
 from penchant.errors import DataError, ModelError
 from penchant.generation.conversations import Asked, check_ids, converse, place_of
 from penchant.generation.generate import Generated, context_tokens, generate
@@ -13,8 +13,6 @@ from penchant.generation.stop_strings import cut_at
 from penchant.models.load import LoadedModel
 from penchant.tokens.chat import ChatFormat
 from penchant.types import Answer, Prompt, Sampling, Turn
-
-Format = Literal["chat", "transcript", "plain"]
 
 
 def answer_prompts(

@@ -17,9 +17,11 @@ from penchant.library.models import AnyModel, is_named, starting_at, write_start
 from penchant.library.rows import Data, path_of, write_rows
 from penchant.library.settings import Settings, config_of
 from penchant.models.load import LoadedModel, load_model
-from penchant.processes import done_by_first
+from penchant.processes import done_by_first, is_first
 from penchant.workflow.reporter import Reporter
 from penchant.workflow.run_directory import FACTS, claim
+from penchant.workflow.tracking.asked import trackers_of
+from penchant.workflow.tracking.tracked import tracked
 from penchant.workflow.train import train_run
 
 
@@ -79,6 +81,7 @@ def train(
     resume: bool = False,
     allow_changes: Sequence[str] = (),
     limit: int | None = None,
+    track: Sequence[str] = (),
     reporter: Reporter | None = None,
 ) -> Trained:
     """Train a model on preference pairs, or what else the loss reads, and write a run directory.
@@ -99,12 +102,14 @@ def train(
         resume: Go on from the newest whole checkpoint in `out`, if there is one.
         allow_changes: Keys of the configuration that may differ from the checkpoint's.
         limit: Only the first rows.
+        track: Where figures go too: trackio, tensorboard, wandb (docs/tracking.md).
         reporter: Hears notes and progress; by default nobody does.
 
     Raises:
         PenchantError: See `penchant.errors`: what is wrong, where, and what to do about it.
     """
     folder, settings = Path(out), config_of(config)
+    trackers = trackers_of(track, where="track")
     given_model, path = not is_named(model, tokenizer), path_of(data)
     if held_out is not None and settings.train.evaluate_every is None:
         raise UsageError("held_out is used only with train.evaluate_every", fix="Set it, or leave out held_out.")
@@ -118,9 +123,10 @@ def train(
         own = path_of(held_out) or _written(held_out, folder / "data" / "test.jsonl", resume=resume)
         part = settings.train.model_copy(update={"evaluate_data": str(own)})
         settings = settings.model_copy(update={"train": part})
-    result = train_run(
-        settings, file, folder, resume=resume, allow_changes=allow_changes, limit=limit, reporter=reporter
-    )
+    with tracked(reporter or Reporter(), trackers if is_first() else ()) as told:
+        result = train_run(
+            settings, file, folder, resume=resume, allow_changes=allow_changes, limit=limit, reporter=told
+        )
     figures = json.loads((folder / FACTS).read_text(encoding="utf-8"))
     return Trained(folder, settings, result.steps, result.pairs, figures)
 

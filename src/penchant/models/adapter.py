@@ -21,6 +21,7 @@ from penchant.config import STATE_DICT_SUFFIXES
 from penchant.errors import ModelError
 from penchant.models.lora import quiet_peft
 from penchant.models.safe_config import check_entries
+from penchant.offline import hub_remedy
 
 ADAPTER_FILE = "adapter_config.json"
 _WEIGHTS_FILE = "adapter_model.safetensors"
@@ -91,12 +92,13 @@ def merge_adapter(model: PreTrainedModel, name: str) -> None:
     Raises:
         ModelError: The adapter does not fit the model, or its weights cannot be read.
     """
+    weights = _weights(name)
     try:
         with _quiet(), torch.random.fork_rng(devices=[]):  # its random values are replaced at once
-            config = PeftConfig.from_pretrained(name)
+            config = PeftConfig.from_pretrained(str(weights.parent))
             config.base_model_name_or_path = model.name_or_path  # `adapter_base` has followed it
             adapters: Any = get_peft_model(model, config)  # type: ignore[arg-type]
-            loaded = set_peft_model_state_dict(adapters, load_file(str(cached_file(name, _WEIGHTS_FILE))))
+            loaded = set_peft_model_state_dict(adapters, load_file(str(weights)))
     except Exception as error:  # peft, safetensors and torch each have their own kinds
         raise ModelError(f"the adapter does not fit its base ({_short(error)})", where=name) from error
     apart = {key for key, parameter in adapters.named_parameters() if "lora_" in key or "modules_to_save" in key}
@@ -108,6 +110,17 @@ def merge_adapter(model: PreTrainedModel, name: str) -> None:
         adapters.merge_and_unload()
     _keep_own_head(model)
     model.requires_grad_(True)
+
+
+def _weights(name: str) -> Path:
+    try:
+        return Path(str(cached_file(name, _WEIGHTS_FILE)))
+    except OSError as error:
+        raise ModelError(
+            f"the adapter's weights cannot be had ({_short(error)})",
+            where=name,
+            fix=hub_remedy("Name the adapter's directory, or unset it.", f"An adapter has {_WEIGHTS_FILE}."),
+        ) from error
 
 
 @contextlib.contextmanager

@@ -30,8 +30,10 @@ from penchant.models.quantized import four_bit_settings
 from penchant.models.safe_config import forget_code, read_safe_config, read_safe_tokenizer
 from penchant.models.sizes import random_model
 from penchant.models.state_dict import fill_model, read_state_dict
+from penchant.offline import hub_remedy
 from penchant.tokens.chat import ChatFormat, chat_format
 
+_WITHOUT_HUB = "Name a model directory, or unset it."
 _WEIGHTS_HINT = "A model directory holds config.json and model.safetensors (or its shards and their index)."
 
 
@@ -339,16 +341,16 @@ def _load_tokenizer(path: str) -> Any:
     try:
         return read_safe_tokenizer(path)
     except (OSError, ValueError, KeyError, TypeError) as error:
+        hint = "A model directory holds tokenizer.json and tokenizer_config.json."
         raise ModelError(
             f"its tokenizer cannot be read ({_first_line(error)})",
             where=path,
-            fix="A model directory holds tokenizer.json and tokenizer_config.json.",
+            fix=hint if Path(path).exists() else hub_remedy(_WITHOUT_HUB, hint),
         ) from error
 
 
 def _load_error(path: str, error: Exception) -> ModelError:
-    offline = os.environ.get("HF_HUB_OFFLINE") == "1"
-    fix = "HF_HUB_OFFLINE=1 is set: only local models can be read." if offline else _WEIGHTS_HINT
+    fix = _WEIGHTS_HINT if Path(path).exists() else hub_remedy(_WITHOUT_HUB, _WEIGHTS_HINT)
     return ModelError(f"the model cannot be read ({_first_line(error)})", where=path, fix=fix)
 
 

@@ -7,7 +7,6 @@ the same shape with a few layers, random weights and a small vocabulary.
 from __future__ import annotations
 
 import copy
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ from penchant.errors import ModelError
 from penchant.models.freeze import choose_trainable, decoder, head, layers
 from penchant.models.lora import Lora
 from penchant.models.safe_config import read_safe_config
+from penchant.offline import hub_remedy
 
 _BYTES = {torch.float64: 8, torch.float32: 4, torch.bfloat16: 2, torch.float16: 2}
 
@@ -89,9 +89,7 @@ def _how_to_get_it(path: str) -> str:
     if Path(path).exists():
         return "A model directory holds config.json, as transformers writes it."
     fix = f'Fetch it where there is a network (hf download {path}), or name a model directory, or "bundled".'
-    if os.environ.get("HF_HUB_OFFLINE") == "1":
-        fix = f"HF_HUB_OFFLINE=1 is set, so nothing is fetched. {fix}"
-    return fix
+    return hub_remedy(fix, fix)
 
 
 def model_sizes(

@@ -55,7 +55,10 @@ def reference_facts(model: PairModel, weights: str) -> dict[str, str]:
         model: What scores.
         weights: Digest of its weights.
     """
-    return {"of": "token log-probabilities", "weights": weights, **_arithmetic(model)}
+    facts = {"of": "token log-probabilities", "weights": weights, **_arithmetic(model)}
+    if model.precision == "bf16":  # frozen layers run in autocast; those above round a product's factors alone
+        facts["frozen"] = str(model.trunk_layers)
+    return facts
 
 
 def trunk_facts(model: PairModel) -> dict[str, str]:

@@ -18,9 +18,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
 
-from penchant.config import DataConfig
+from penchant.config import TRL_FORMATS, DataConfig, Format
 from penchant.errors import ModelError
 from penchant.tokens.borders import BorderUnknownError, Stretch, find_side, shared_prompt, stretches
+from penchant.tokens.joined import fit_joined, joined_pair
 from penchant.tokens.template_guard import check_template, render_within_limits
 from penchant.tokens.transcript import ASSISTANT, HUMAN, TemplateRefusalError, render_transcript
 from penchant.tokens.truncate import NO_SIDE, EncodedPair, EncodedSide, fit
@@ -52,13 +53,13 @@ class ChatFormat:
         """Whether the tokenizer's own chat template is used."""
         return self.form == "template"
 
-    def in_format(self, name: Literal["chat", "transcript", "plain"]) -> ChatFormat:
+    def in_format(self, name: Format) -> ChatFormat:
         """Return this format, or the transcript or plain format of the same tokenizer.
 
         Raises:
             ModelError: The tokenizer has no EOS token, which ends a transcript or plain text.
         """
-        if name == "chat":
+        if name in ("chat", "trl_chat"):
             return self
         return self._as_transcript if name == "transcript" else self._as_plain
 
@@ -122,6 +123,15 @@ class ChatFormat:
             for side, (_, _, complete) in zip(sides, given, strict=True)
         )
         return EncodedPair((*self._bos, *self._encode(text)), chosen, *(rejected or [NO_SIDE]))
+
+    def encode_joined(self, pair: PreferencePair) -> EncodedPair:
+        """Return a pair as TRL turns it into ids, not truncated, see `penchant.tokens.joined`.
+
+        Raises:
+            ModelError: The conversation has no form in this format.
+        """
+        end = "" if self.form == "template" else self._end_text
+        return joined_pair(pair, self._encode_whole, end=end)
 
     def decode(self, ids: Sequence[int]) -> str:
         """Return the text of response ids without its special tokens."""
@@ -189,6 +199,11 @@ class ChatFormat:
     def _encode(self, text: str) -> tuple[int, ...]:
         return tuple(self.tokenizer(text, add_special_tokens=False).input_ids)
 
+    def _encode_whole(self, turns: Sequence[Turn], generation_header: bool) -> tuple[int, ...]:
+        """The ids of turns as one text; of bare text with what the tokenizer itself puts around it."""
+        text = self._render(turns, generation_header)
+        return self._encode(text) if self.has_template else tuple(self.tokenizer(text).input_ids)
+
     def _encode_side(self, prompt: str, parts: Sequence[Stretch], *, complete: bool, ended: bool) -> EncodedSide:
         before = prompt
         ids: list[int] = []
@@ -251,20 +266,24 @@ def tokenize_pair(
     def fate(kind: Fate, reason: str = "", evidence: str = "") -> LedgerEntry:
         return LedgerEntry(pair.source, pair.line, pair.id, kind, reason, evidence)
 
-    if token := chat.special_token_in(*_texts(pair)):
+    # bare text has no turns to forge, and what was written for TRL may hold a template's tokens on purpose
+    if config.format != "trl_text" and (token := chat.special_token_in(*_texts(pair))):
         return None, fate("dropped", "special_token_in_text", token)
 
     def encode(prompt: tuple[Turn, ...]) -> EncodedPair:
         return chat.encode_pair(pair, prompt, every_turn=config.loss_turns == "all_assistant")
 
     try:
-        fitted = fit(
-            encode(pair.prompt),
-            pair.prompt,
-            encode=encode,
-            prompt_tokens=lambda turns: len(chat.prompt_ids(turns)),
-            config=config,
-        )
+        if config.format in TRL_FORMATS:
+            fitted = fit_joined(chat.encode_joined(pair), config.max_tokens)
+        else:
+            fitted = fit(
+                encode(pair.prompt),
+                pair.prompt,
+                encode=encode,
+                prompt_tokens=lambda turns: len(chat.prompt_ids(turns)),
+                config=config,
+            )
     except TemplateRefusalError as error:
         return None, fate("dropped", "template_refuses", error.what)
     except BorderUnknownError as error:

@@ -19,7 +19,7 @@ from penchant.processes import world_size
 from penchant.training.gates import SameWeightsGuard, check_first_loss
 from penchant.training.optimizer import clipping_scale
 from penchant.training.parallel import gradient_norm
-from penchant.training.schedule import learning_rate
+from penchant.training.schedule import epochs_after, learning_rate
 from penchant.training.step import Prepared, Trainer, prepare, step_gradients
 from penchant.training.telemetry import peak_memory_bytes
 
@@ -113,7 +113,7 @@ def _read(trainer: Trainer, update: _Update, guard: SameWeightsGuard) -> dict[st
     trainer.on_pairs(step, update.order, own)
     return {
         "step": step,
-        "epoch": step * trainer.config.train.batch_pairs / len(trainer.pairs),
+        "epoch": epochs_after(trainer.config.train, step, len(trainer.pairs)),
         **means,
         "grad_norm": grad_norm,
         "learning_rate": update.rate,

@@ -71,6 +71,13 @@ class Trainer:
 
     def __post_init__(self) -> None:
         self.micro_batch_tokens = self.config.engine.micro_batch_tokens
+        train = self.config.train
+        if train.order == "trl" and 0 < len(self.pairs) % train.batch_pairs < world_size():
+            raise UsageError(
+                f"the last step of an epoch has {len(self.pairs) % train.batch_pairs} pairs, fewer than processes",
+                where="train.order",
+                fix='Leave out a few rows, or take train.order "pairs", whose steps are all full.',
+            )
 
     @property
     def shared(self) -> Shared:
@@ -124,7 +131,14 @@ class Prepared:
 def prepare(trainer: Trainer, step: int) -> Prepared:
     """Return a step's micro-batches: any process at any time gets the same."""
     count, order = len(trainer.pairs), trainer.config.train
-    indices = step_indices(step, count=count, batch=order.batch_pairs, seed=order.seed, prompts=trainer.prompts)
+    indices = step_indices(
+        step,
+        count=count,
+        batch=order.batch_pairs,
+        seed=order.seed,
+        prompts=trainer.prompts,
+        trl=order.order == "trl",
+    )
     groups = [pair_group(trainer.pairs[index]) for index in indices]
     tokens = trainer.micro_batch_tokens
     prompts = None if trainer.prompts is None else [trainer.prompts[index] for index in indices]
@@ -165,8 +179,9 @@ def step_gradients(trainer: Trainer, prepared: Prepared) -> StepSums:
                 ) from error
         _shrink(trainer, prepared)  # outside of `except`, where the error would hold on to what is to be freed
     sums.exchange(prepared.pairs)
-    batch = trainer.config.train.batch_pairs
-    if in_last_epoch(step, steps=trainer.total_steps, count=len(trainer.pairs), batch=batch):
+    train, count = trainer.config.train, len(trainer.pairs)
+    course = {"steps": trainer.total_steps, "count": count, "batch": train.batch_pairs}
+    if in_last_epoch(step, **course, trl=train.order == "trl"):
         trainer.trunk_cache.drop(prepared.indices)
     return sums
 

@@ -15,7 +15,7 @@ _FRESH_SECONDS = 2.0
 _MARKS = frozenset({"status.json", "metrics.jsonl"})
 # of a run, and large: no run lies in these
 _PASSED_OVER = frozenset(
-    {"checkpoints", "model", "adapter", "eval", "samples", "reference", "node_modules", "__pycache__"}
+    {"checkpoints", "model", "adapter", "eval", "samples", "reference", "tracking", "node_modules", "__pycache__"}
 )
 
 

@@ -15,6 +15,7 @@ from penchant.data.lint import Finding, TokenOutcomes, lint
 from penchant.data.source import load_pairs
 from penchant.data.statistics import length_figures, pair_length
 from penchant.errors import DataError, ModelError, UsageError, did_you_mean
+from penchant.offline import hub_remedy
 from penchant.reporting.inspect_page import InspectResult, ShownPair
 from penchant.tokens.chat import ChatFormat, chat_format, tokenize_pair
 from penchant.tokens.show import pieces
@@ -124,7 +125,12 @@ def load_chat(name: str) -> ChatFormat:
         return chat_format(read_safe_tokenizer(source))
     except (OSError, ValueError, KeyError, TypeError) as error:
         reason = str(error).strip().splitlines()[:1]
-        raise ModelError(f"its tokenizer cannot be read ({''.join(reason)[:200]})", where=name) from error
+        hint = "A model directory holds tokenizer.json and tokenizer_config.json."
+        raise ModelError(
+            f"its tokenizer cannot be read ({''.join(reason)[:200]})",
+            where=name,
+            fix=hint if Path(source).exists() else hub_remedy("Name a model directory, or unset it.", hint),
+        ) from error
 
 
 def _tokenizer_folder(path: Path) -> Path | None:

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import copy
 import importlib.util
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from penchant.errors import UsageError, did_you_mean
+from penchant.errors import DataError, UsageError, did_you_mean
 from penchant.models.load import LoadedModel
+from penchant.offline import hub_is_offline, hub_remedy
 from penchant.processes import world_size
 
 TaskRows = dict[str, dict[str, Any]]
@@ -67,21 +69,34 @@ def run_tasks(
         limit: Only the first rows of each task.
         batch_rows: Rows at a time.
         folder: Holds further tasks as YAML files.
+
+    Raises:
+        DataError: The data of a task is neither here nor can it be fetched.
     """
+    if hub_is_offline():
+        os.environ.setdefault("HF_EVALUATE_OFFLINE", "1")  # the metrics' library has a setting of its own
     from lm_eval.evaluator import simple_evaluate  # pyright: ignore[reportMissingImports]
     from lm_eval.models.huggingface import HFLM  # pyright: ignore[reportMissingImports]
 
     tokenizer = copy.deepcopy(loaded.tokenizer)  # the harness changes how it pads
     model = HFLM(pretrained=loaded.model, tokenizer=tokenizer, batch_size=batch_rows)
-    found = simple_evaluate(
-        model=model,
-        tasks=list(tasks),
-        limit=limit,
-        log_samples=True,
-        bootstrap_iters=0,
-        apply_chat_template=loaded.chat.has_template,
-        task_manager=_manager(folder),
-    )
+    try:
+        found = simple_evaluate(
+            model=model,
+            tasks=list(tasks),
+            limit=limit,
+            log_samples=True,
+            bootstrap_iters=0,
+            apply_chat_template=loaded.chat.has_template,
+            task_manager=_manager(folder),
+        )
+    except OSError as error:  # so its readers of data say what they cannot get
+        first_line = next(iter(str(error).splitlines()), type(error).__name__)[:200]
+        raise DataError(
+            f"the data of a task cannot be had ({first_line})",
+            where="--lm-eval",
+            fix=hub_remedy("Fetch it where there is a network, or unset it.", "Check the connection to the Hub."),
+        ) from error
     return rows_of(found)
 
 

@@ -177,6 +177,7 @@ def work_of(config: Config, examples: Examples, *, packed: bool) -> Work:
         max_tokens=tokens,
         seed=config.train.seed,
         prompts=number_prompts(pair.prompt_ids for pair in pairs) if config.train.order == "prompts" else None,
+        trl=config.train.order == "trl",
     )
     held_out = [
         micro_batch_load([pair_group(examples.held_out[index]) for index in chunk], packed=packed)

@@ -62,6 +62,7 @@ def layout_of(
         seed=config.train.seed,
         prompts=prompts,
         ranks=world_size(),
+        trl=config.train.order == "trl",
     )
     parts = chunks_by_length(held_out, config.engine.micro_batch_tokens)
     others = [[len(pairs) + place for place in part] for part in parts]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 Advance = Callable[..., None]
@@ -18,6 +19,9 @@ class Reporter:
     def warn(self, text: str) -> None:
         """Say one line that nobody should miss."""
         self.note(f"Warning: {text}")
+
+    def begin_steps(self, run: Path) -> None:
+        """Be told that a run begins its steps, or goes on with them: its logs grow in its directory from here."""
 
     @contextlib.contextmanager
     def progress(self, what: str, total: int) -> Iterator[Advance]:

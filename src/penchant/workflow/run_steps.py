@@ -120,6 +120,8 @@ def run_steps(
     """Do the steps that are left; return the metrics of all steps, and the seconds they took."""
     log = MetricsLog(out / "metrics.jsonl", keep_steps=trainer.start_step)
     watch.start(trainer.start_step)
+    if is_first():
+        reporter.begin_steps(out)
     trainer.on_pairs, trainer.check_stop = watch.on_pairs, between_passes(stopper)
     lines = [dict(line) for line in read_lines(log.path)]
     before = len(lines)

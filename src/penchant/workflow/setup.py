@@ -113,7 +113,7 @@ def require_chat_format(chat: ChatFormat, config: Config) -> None:
     Raises:
         ModelError: It is to be trained on its chat template, and has none.
     """
-    if config.data.format != "chat" or chat.has_template:
+    if config.data.format not in ("chat", "trl_chat") or chat.has_template:
         return
     raise ModelError(
         "the tokenizer has no chat template, so this is a base model, which has learnt no form of conversation",

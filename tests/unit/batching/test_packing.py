@@ -5,8 +5,15 @@ from __future__ import annotations
 import itertools
 
 import pytest
+from accelerate.data_loader import SeedableRandomSampler
 
-from penchant.batching.packing import epoch_order, number_prompts, split_by_tokens, step_indices
+from penchant.batching.packing import (
+    epoch_order,
+    in_last_epoch,
+    number_prompts,
+    split_by_tokens,
+    step_indices,
+)
 
 
 def test_an_epoch_shows_every_pair_once() -> None:
@@ -67,3 +74,20 @@ def test_steps_follow_the_order_by_prompts() -> None:
     stream = [i for step in range(5) for i in step_indices(step, count=5, batch=2, seed=3, prompts=prompts)]
     orders = [epoch_order(5, seed=3, epoch=epoch, prompts=prompts) for epoch in (0, 1)]
     assert stream == [*orders[0], *orders[1]]
+
+
+def test_in_the_course_of_trl_an_epoch_ends_with_what_is_left() -> None:
+    """Ten pairs in steps of four: three steps an epoch, the last of two pairs, and none of both epochs."""
+    steps = [step_indices(step, count=10, batch=4, seed=1, trl=True) for step in range(6)]
+    assert [len(step) for step in steps] == [4, 4, 2, 4, 4, 2]
+    epochs = [list(itertools.chain(*steps[:3])), list(itertools.chain(*steps[3:]))]
+    assert [sorted(epoch) for epoch in epochs] == [list(range(10))] * 2
+    assert epochs == [epoch_order(10, seed=1, epoch=epoch, trl=True) for epoch in (0, 1)]
+    last = [in_last_epoch(step, steps=6, count=10, batch=4, trl=True) for step in range(6)]
+    assert last == [False] * 3 + [True] * 3
+
+
+def test_trls_order_is_that_of_accelerates_sampler() -> None:
+    sampler = SeedableRandomSampler(range(23), data_seed=7)
+    for epoch in range(3):
+        assert epoch_order(23, seed=7, epoch=epoch, trl=True) == list(sampler)

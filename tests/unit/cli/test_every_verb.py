@@ -11,6 +11,7 @@ import typer
 from typer.models import CommandInfo
 from typer.testing import CliRunner
 
+import penchant
 from penchant.cli.app import run_verb
 from penchant.cli.main import app
 from penchant.errors import DataError
@@ -50,6 +51,11 @@ def test_a_misspelt_option_is_answered_by_the_nearest(words: str) -> None:
     done = CliRunner().invoke(app, [*words.split(), "--quite"])
     assert done.exit_code == 2
     assert "--quiet" in done.stderr
+
+
+def test_the_version_is_said() -> None:
+    done = CliRunner().invoke(app, ["--version"])
+    assert (done.exit_code, done.stdout) == (0, f"penchant {penchant.__version__}\n")
 
 
 def test_a_misspelt_command_is_answered_by_the_nearest() -> None:

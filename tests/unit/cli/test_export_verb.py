@@ -41,6 +41,11 @@ def test_what_was_checked_is_shown_and_steers_no_terminal() -> None:
     assert "greedy tokens equal 97 of 100" in text
     assert "2.0 MB  run-q8_0.gguf" in text
     assert "\x1b" not in text
+    also = found_of("gguf")["proof"] | {"opened_by": "llama.cpp"}
+    assert "Opened by" not in text.partition("Opened by")[2]
+    found = found_of("gguf")
+    found["proof"]["also"] = [also]
+    assert "\nOpened by llama.cpp on the same texts:\n  ok  weights" in export_text(found)
     push = {"repository": "me/m", "public": False, "files": ["a", "b"], "address": None}
     assert "would be sent to me/m, private: a, b" in next_lines(found_of("hf", push=push))[1]
 

@@ -6,9 +6,11 @@ import math
 from typing import Any
 
 import pytest
+import torch
+from transformers import get_scheduler
 
 from penchant.config import TrainConfig
-from penchant.training.schedule import learning_rate, total_steps
+from penchant.training.schedule import epochs_after, learning_rate, total_steps
 
 
 def rates(total: int, **values: Any) -> list[float]:
@@ -91,3 +93,28 @@ def test_every_rate_lies_between_nothing_and_the_peak(schedule: str, warmup: flo
 def test_total_steps(pairs: int, batch: int, epochs: float, limit: int | None, expected: int) -> None:
     """Epochs over the pairs, rounded up, at least one, at most `max_steps`."""
     assert total_steps(TrainConfig(epochs=epochs, batch_pairs=batch, max_steps=limit), pairs) == expected  # type: ignore[call-arg]
+
+
+@pytest.mark.parametrize("warmup", [0, 1, 3])
+@pytest.mark.parametrize(
+    ("schedule", "theirs"), [("linear", "linear"), ("cosine", "cosine"), ("constant", "constant_with_warmup")]
+)
+def test_in_the_course_of_trl_rates_are_transformers_own(schedule: str, theirs: str, warmup: int) -> None:
+    """To the last bit or two, a warm-up from zero included; without a warm-up the first step has the peak."""
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+    scheduler = get_scheduler(theirs, optimizer, num_warmup_steps=warmup, num_training_steps=9)
+    expected = []
+    for _ in range(9):
+        expected += scheduler.get_last_lr()
+        optimizer.step()
+        scheduler.step()
+    final = {} if schedule == "constant" else {"final_fraction": None}
+    found = rates(9, order="trl", schedule=schedule, warmup_steps=warmup, warmup_fraction=None, **final)
+    assert found == pytest.approx(expected, abs=1e-15)
+
+
+def test_in_the_course_of_trl_epochs_are_whole_steps() -> None:
+    """Seventeen pairs in steps of eight are three steps, of which the last is short."""
+    config = TrainConfig(epochs=2.5, batch_pairs=8, order="trl")  # type: ignore[call-arg]
+    assert total_steps(config, 17) == 8
+    assert [epochs_after(config, step, 17) for step in (1, 3, 6)] == pytest.approx([1 / 3, 1, 2])

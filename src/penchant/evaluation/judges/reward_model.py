@@ -7,6 +7,7 @@ own, decoder architectures that transformers knows. Scores are fp32 and do not d
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,6 +19,7 @@ from penchant.errors import ModelError
 from penchant.evaluation.judges.watching import Watch
 from penchant.models.load import choose_pad_id, resolve_model
 from penchant.models.safe_config import forget_code, read_safe_config, read_safe_tokenizer
+from penchant.offline import hub_remedy
 from penchant.processes import rank, told_by_all, world_size
 from penchant.tokens.chat import ChatFormat, chat_format
 from penchant.tokens.template_guard import render_within_limits
@@ -102,7 +104,9 @@ def _chat(path: str) -> ChatFormat:
     try:
         chat = chat_format(read_safe_tokenizer(path))
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ModelError(f"its tokenizer cannot be read ({_first_line(error)})", where=path) from error
+        raise ModelError(
+            f"its tokenizer cannot be read ({_first_line(error)})", where=path, fix=_how_to_get_it(path)
+        ) from error
     if not chat.has_template:
         raise ModelError(
             "this reward model has no chat template, so it is not known how it is shown a conversation", where=path
@@ -122,7 +126,9 @@ def _classifier(path: str) -> Any:
             output_loading_info=True,
         )
     except (OSError, ValueError, TypeError, SafetensorError) as error:
-        raise ModelError(f"the reward model cannot be read ({_first_line(error)})", where=path) from error
+        raise ModelError(
+            f"the reward model cannot be read ({_first_line(error)})", where=path, fix=_how_to_get_it(path)
+        ) from error
     if missing := sorted(found["missing_keys"]):
         raise ModelError(
             f"it lacks the weights {', '.join(missing)[:200]}, which would be random",
@@ -142,6 +148,14 @@ def _check_classifier(config: Any, path: str) -> None:
             where=path,
             fix="A language model alone is no reward model; one that was trained as such says num_labels = 1.",
         )
+
+
+def _how_to_get_it(path: str) -> str | None:
+    if Path(path).exists():
+        return None
+    return hub_remedy(
+        "Name a model directory, or unset it.", f"Fetch it where there is a network: hf download {path}"
+    )
 
 
 def _first_line(error: Exception) -> str:

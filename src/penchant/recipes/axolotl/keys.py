@@ -7,11 +7,11 @@ axolotl hands preference training to TRL, so most keys are TRL's by other names.
 from __future__ import annotations
 
 from penchant.recipes.trl.dialect import Dialect
-from penchant.recipes.trl.keys import SHARDED, Key, table
+from penchant.recipes.trl.keys import SHARDED, TRACKED, Key, table
 
 _PACKED = "pairs are packed without padding, tokenised once, and put in order by the seed"
 _KERNEL = "engine.attention takes the fastest kernel that passes a test"
-_TRACKING = "metrics.jsonl and report.html are all that a run reports to"
+_TRACKING = "figures go to metrics.jsonl, and with --track to trackio, TensorBoard or W&B alone"
 _TEMPLATE = "the tokenizer's own template and tokens are used"
 _MEMORY = "memory is handled by the engine"
 _SAMPLES = "samples are taken by `penchant generate RUN` and monitor.generate_every"
@@ -223,15 +223,19 @@ KEYS: dict[str, Key] = {
         heads_k_stride=None,
         ring_attn_func=None,
     ),
+    **table("elsewhere", TRACKED, use_wandb=None, use_tensorboard=None, use_trackio=None),
     **table(
-        "none",
-        _TRACKING,
-        use_wandb=None,
-        wandb_name=None,
-        wandb_run_id=None,
+        "elsewhere",
+        "WANDB_MODE, WANDB_PROJECT, WANDB_ENTITY in the environment",
         wandb_mode=None,
         wandb_project=None,
         wandb_entity=None,
+    ),
+    **table(
+        "none",
+        _TRACKING,
+        wandb_name=None,
+        wandb_run_id=None,
         wandb_watch=None,
         wandb_log_model=None,
         use_mlflow=None,
@@ -247,8 +251,6 @@ KEYS: dict[str, Key] = {
         comet_mode=None,
         comet_online=None,
         comet_experiment_config=None,
-        use_tensorboard=None,
-        use_trackio=None,
         profiler_steps=None,
         profiler_steps_start=None,
     ),

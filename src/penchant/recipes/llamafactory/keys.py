@@ -38,7 +38,7 @@ _OLD = ("warmup_ratio", "overwrite_output_dir", "logging_dir", "group_by_length"
 
 _GENERATION = "it is for `penchant generate` and `penchant chat`, which have options of their own"
 _SERVING = "serving and inference engines are no part of training"
-_TRACKING = "metrics.jsonl and report.html are all that a run reports to"
+_TRACKING = "figures go to metrics.jsonl, and with --track to trackio, TensorBoard or W&B alone"
 
 _TRANSFORMERS: dict[str, Key] = {
     name: replace(key, default=_DEFAULTS.get(name, key.default))

@@ -35,6 +35,7 @@ def table(fate: Fate, why: str, /, **defaults: Any) -> dict[str, Key]:
     return {name: Key(default, fate, why) for name, default in defaults.items()}
 
 
+TRACKED = "`penchant train ... --track trackio`, or tensorboard, or wandb; no other tracker is built"
 SHARDED = (
     "`torchrun ... -m penchant train ... --parallel fsdp` shares the model among devices, see docs/parallel.md"
 )
@@ -180,15 +181,10 @@ TRAINING_KEYS: dict[str, Key] = {
         parallelism_config=None,
     ),
     **table("elsewhere", SHARDED, fsdp=None, fsdp_config=None, deepspeed=None),
-    **table(
-        "none",
-        "metrics.jsonl and report.html are all that a run reports to",
-        report_to="none",
-        project="huggingface",
-        trackio_space_id=None,
-        trackio_bucket_id=None,
-        trackio_static_space_id=None,
-    ),
+    **table("elsewhere", TRACKED, report_to="none"),
+    **table("elsewhere", "WANDB_PROJECT or TRACKIO_PROJECT in the environment", project="huggingface"),
+    **table("elsewhere", "TRACKIO_SPACE_ID in the environment", trackio_space_id=None),
+    **table("none", "no Space is made or frozen", trackio_bucket_id=None, trackio_static_space_id=None),
     **table(
         "none",
         "nothing is uploaded; model/ in the run directory opens with transformers",

@@ -16,6 +16,7 @@ from penchant.models.bundled import (
     cache_directory,
     converted_folder,
 )
+from penchant.offline import hub_is_offline
 from penchant.tokens.chat import ChatFormat, tokenize_pair
 from penchant.types import PreferencePair, Turn
 from penchant.workflow.doctor.finding import Finding
@@ -40,10 +41,8 @@ def models() -> Iterator[Finding]:
             yield bundled_template()
     yield hub_finding(_hub_folder())
     yield _stores()
-    offline = os.environ.get("HF_HUB_OFFLINE") == "1"
-    what = (
-        "HF_HUB_OFFLINE=1: only what is on this machine is read" if offline else "the Hub is asked for ids alone"
-    )
+    offline = hub_is_offline()
+    what = "HF_HUB_OFFLINE: only what is on this machine is read" if offline else "the Hub is asked for ids alone"
     yield Finding(_GROUP, "offline", "ok", what)
 
 

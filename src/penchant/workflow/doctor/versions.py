@@ -18,6 +18,7 @@ _OPTIONAL = {
     "lm_eval": "tasks of lm-evaluation-harness (penchant eval --lm-eval)",
     "trackio": "runs in a tracker of your own",
     "trl": "the comparison that `make bench` does",
+    "xllamacpp": "llama.cpp as a further proof of GGUF (penchant export --check llama.cpp)",
 }
 
 

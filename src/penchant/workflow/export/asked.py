@@ -9,10 +9,12 @@ from pathlib import Path
 from penchant.errors import ModelError, UsageError, did_you_mean
 from penchant.evaluation.run_record import RunRecord
 from penchant.models.gguf_export.quantisation import Quantisation, quantisation
+from penchant.workflow.export.llama_cpp import check_llama_cpp
 from penchant.workflow.run_directory import finished
 from penchant.workflow.run_record import read_run
 
 FORMS = ("hf", "merged", "adapter", "gguf", "ollama")
+CHECKS = ("llama.cpp",)
 _DEFAULT_QUANT = "q8_0"
 
 
@@ -64,6 +66,22 @@ def asked_form(to: str, quant: str | None) -> Form:
     if quant is not None:
         raise UsageError(f"{to} keeps the numbers as they are; remove it", where="--quant")
     return Form(to)
+
+
+def asked_check(check: str | None, form: Form) -> None:
+    """Look whether the further reader that was asked for opens this form, and is installed.
+
+    Raises:
+        UsageError: There is no such reader, it opens no such form, or it is not installed.
+    """
+    if check is None:
+        return
+    if check not in CHECKS:
+        known = did_you_mean(check, CHECKS)
+        raise UsageError(f'there is no further reader "{check[:40]}".{known}', where="--check")
+    if form.quantisation is None:
+        raise UsageError(f"{check} does not open {form.name}; it goes with --to gguf or ollama", where="--check")
+    check_llama_cpp()
 
 
 def find_policy(source: Path, form: Form) -> Policy:

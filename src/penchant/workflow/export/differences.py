@@ -42,25 +42,27 @@ def differences(
     divergence: list[Tensor] = []
     equal = 0
     for passage in passages:
-        one, other = (_table(model, passage) for model in (policy, export))
+        one, other = (log_probabilities(model, passage) for model in (policy, export))
         ids = torch.tensor(passage.response_ids)[:, None]
         apart.append((one.gather(1, ids) - other.gather(1, ids))[:, 0].abs())
         divergence.append((one.exp() * (one - other)).sum(dim=-1))
         equal += int((one.argmax(dim=-1) == other.argmax(dim=-1)).sum())
         if on_passage:
             on_passage(1)
-    all_apart = torch.cat(apart).double()
+    return summed(len(passages), apart, divergence, equal)
+
+
+def summed(responses: int, apart: Sequence[Tensor], divergence: Sequence[Tensor], equal: int) -> Differences:
+    """Return the differences of all responses, given by response: of each token, and KL at each place."""
+    all_apart = torch.cat(list(apart)).double()
+    kl = float(torch.cat(list(divergence)).double().mean())
     return Differences(
-        len(passages),
-        len(all_apart),
-        float(all_apart.max()),
-        float(all_apart.mean()),
-        float(torch.cat(divergence).double().mean()),
-        equal,
+        responses, len(all_apart), float(all_apart.max()), float(all_apart.mean()), kl, greedy_equal=equal
     )
 
 
-def _table(model: Any, passage: Passage) -> Tensor:
+@torch.no_grad()
+def log_probabilities(model: Any, passage: Passage) -> Tensor:
     """Log-probabilities of every token of the vocabulary at every place of the response."""
     ids = torch.tensor([passage.prompt_ids + passage.response_ids])
     scores = model(input_ids=ids, use_cache=False, logits_to_keep=len(passage.response_ids) + 1).logits[0]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,9 @@ from penchant.errors import ModelError, PenchantError, UsageError
 from penchant.models.load import LoadedModel, load_model
 from penchant.models.save import whole_folder
 from penchant.reporting.model_card import ExportFacts, model_card
-from penchant.workflow.export.asked import Form, Policy, asked_form, default_folder, find_policy
+from penchant.workflow.export.asked import Form, Policy, asked_check, asked_form, default_folder, find_policy
 from penchant.workflow.export.consumers import Opened, open_adapter, open_folder, open_gguf
+from penchant.workflow.export.llama_cpp_proof import prove_with_llama_cpp
 from penchant.workflow.export.make import check_room, gguf_name, make_files
 from penchant.workflow.export.passages import Passages, choose_passages
 from penchant.workflow.export.proof import (
@@ -52,6 +53,7 @@ class Asked:
         public: Whether everybody may read it there.
         dry_run: Whether only the list of files to send is wanted.
         pairs: How many held-out pairs are compared.
+        check: A further reader that is to open it, see `penchant.workflow.export.asked.CHECKS`.
     """
 
     source: Path
@@ -63,6 +65,7 @@ class Asked:
     public: bool = False
     dry_run: bool = False
     pairs: int = _PAIRS
+    check: str | None = None
 
 
 def export(asked: Asked, *, reporter: Reporter | None = None, stopper: Stopper | None = None) -> dict[str, Any]:
@@ -74,7 +77,7 @@ def export(asked: Asked, *, reporter: Reporter | None = None, stopper: Stopper |
         `out`, `form`, `quantisation`, `files` (name, bytes), `proof` (see `proof.json`), `notes`, `push`.
 
     Raises:
-        UsageError: Something that was asked for cannot be; nothing was done.
+        UsageError: Something that was asked for cannot be, or is not installed; nothing was done.
         ModelError: The model cannot be opened or not be written in this form; or the proof failed: the folder then
             lies beside `out`, its name ends with -unproven, and UNPROVEN.txt in it says what differs.
         DiskError: There is no room or no permission; nothing is left behind.
@@ -82,6 +85,7 @@ def export(asked: Asked, *, reporter: Reporter | None = None, stopper: Stopper |
     """
     reporter, stopper = reporter or Reporter(), stopper or Stopper()
     form = asked_form(asked.to, asked.quant)
+    asked_check(asked.check, form)
     push = asked_push(asked.push, public=asked.public, dry_run=asked.dry_run)
     policy = find_policy(asked.source, form)
     out = asked.out or default_folder(asked.source, form)
@@ -112,6 +116,11 @@ def _make(
         stopper.check()
         with stoppable_progress(reporter, stopper, "Proving it", len(compared.passages)) as done:
             proof = _prove(policy, loaded, form, folder, compared, done)
+        if asked.check is not None and form.quantisation is not None and proof.passed:
+            file = folder / gguf_name(policy, form)
+            with stoppable_progress(reporter, stopper, f"Asking {asked.check}", len(compared.passages)) as done:
+                further = prove_with_llama_cpp(loaded, file, compared, form.quantisation, done)
+            proof = replace(proof, also=(further,))
         if not proof.passed:
             place = _beside(out)
             (folder / UNPROVEN).write_text(
@@ -185,9 +194,13 @@ def _facts(form: Form, policy: Policy, proof: Proof, notes: list[str]) -> Export
         quantisation=None if form.quantisation is None else form.quantisation.name,
         file=None if form.quantisation is None else gguf_name(policy, form),
         passed=proof.passed,
-        opened_by=proof.opened_by,
+        opened_by=" and ".join(each.opened_by for each in (proof, *proof.also)),
         compared_on=proof.compared_on,
-        checks=tuple((check.name, check.passed, check.detail) for check in proof.checks),
+        checks=tuple(
+            (check.name if each is proof else f"{check.name}, {each.opened_by}", check.passed, check.detail)
+            for each in (proof, *proof.also)
+            for check in each.checks
+        ),
         tokens=0 if proof.differences is None else proof.differences.tokens,
         greedy_equal=0 if proof.differences is None else proof.differences.greedy_equal,
         notes=(*notes, *proof.notes),

@@ -9,6 +9,7 @@ written here is found from what the policy's template prints, and checked agains
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise, product
@@ -21,6 +22,7 @@ from penchant.types import Role, Turn
 Render = Callable[[Sequence[Turn], bool], str]
 _ROLES: tuple[Role, ...] = ("system", "user", "assistant")
 _OPENING: tuple[Role, ...] = ("user", "assistant", "user")
+_SURROGATE = re.compile("[\ud800-\udfff]")  # half a character: neither Go nor UTF-8 has a form for it
 _MARKS = ("QqFirstqQ", "QqSecondqQ", "QqThirdqQ", "QqFourthqQ")
 
 
@@ -65,8 +67,11 @@ class LinearTemplate:
 
 
 def _literal(text: str) -> str:
-    """Text as a Go string in a template: JSON's escapes are Go's too."""
-    return f"{{{{ {json.dumps(text, ensure_ascii=True)} }}}}" if text else ""
+    """Text as a Go string in a template: JSON's escapes, but for the halves of characters, which Go refuses."""
+    quoted = (
+        char if char.isprintable() else f"\\U{ord(char):08x}" for char in json.dumps(text, ensure_ascii=False)
+    )
+    return f"{{{{ {''.join(quoted)} }}}}" if text else ""
 
 
 def linear_template(render: Render) -> LinearTemplate | None:
@@ -96,7 +101,7 @@ def linear_template(render: Render) -> LinearTemplate | None:
                 if text != found.render(turns):
                     return None
     literals = (found.start, found.no_system, found.header, *found.before.values(), *found.after.values())
-    return None if any('"""' in text for text in literals) else found
+    return None if any('"""' in text or _SURROGATE.search(text) for text in literals) else found
 
 
 def _guess(render: Render) -> LinearTemplate:

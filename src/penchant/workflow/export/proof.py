@@ -18,11 +18,10 @@ import torch
 from penchant.models.gguf_export.family import as_float32, family_of, tensors_of
 from penchant.models.gguf_export.quantisation import Quantisation, rounded, type_of
 from penchant.models.load import LoadedModel
-from penchant.tokens.template_guard import render_within_limits
-from penchant.types import Turn
 from penchant.workflow.export.consumers import Opened
 from penchant.workflow.export.differences import Differences, differences
-from penchant.workflow.export.passages import CONVERSATIONS, TRICKY, Passages
+from penchant.workflow.export.passages import TRICKY, Passages
+from penchant.workflow.export.rendered import ids_of, rendered_all
 
 _MOST_NAMED = 5
 
@@ -85,6 +84,7 @@ class Proof:
         differences: Of log-probabilities; None when it could not be opened.
         bounds: What is allowed.
         notes: What a reader is known to leave out.
+        also: The proofs by further readers that were asked for.
     """
 
     opened_by: str
@@ -93,16 +93,18 @@ class Proof:
     differences: Differences | None
     bounds: Bounds
     notes: tuple[str, ...] = ()
+    also: tuple[Proof, ...] = ()
 
     @property
     def passed(self) -> bool:
-        """Whether every check passed."""
-        return all(check.passed for check in self.checks)
+        """Whether every check of every reader passed."""
+        return all(check.passed for check in self.checks) and all(proof.passed for proof in self.also)
 
     @property
     def failures(self) -> list[str]:
         """What differs, a line a check."""
-        return [f"{check.name}: {check.detail}" for check in self.checks if not check.passed]
+        own = [f"{check.name}: {check.detail}" for check in self.checks if not check.passed]
+        return own + [f"{proof.opened_by}, {line}" for proof in self.also for line in proof.failures]
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain data, for `proof.json`."""
@@ -142,10 +144,11 @@ def prove(
     ]
     found = differences(policy.model, export.model, compared.passages, on_passage)
     notes = (export.note,) if export.note else ()
-    return Proof(export.by, compared.source, (*first, _within(found, bounds)), found, bounds, notes)
+    return Proof(export.by, compared.source, (*first, within(found, bounds)), found, bounds, notes)
 
 
-def _within(found: Differences, bounds: Bounds) -> Check:
+def within(found: Differences, bounds: Bounds) -> Check:
+    """Check that the log-probabilities differ no more than rounding makes them."""
     detail = f"mean KL {found.kl:.3g} nats a token (at most {bounds.kl:g}), largest {found.largest:.3g} nats"
     if bounds.token is not None:
         detail += f" (at most {bounds.token:g})"
@@ -154,39 +157,32 @@ def _within(found: Differences, bounds: Bounds) -> Check:
 
 
 def _same_ids(one: Any, other: Any, texts: Sequence[str]) -> Check:
-    given = [*TRICKY, *texts, *(text for text in _rendered_all(one) if text is not None)]
-    unequal = [text for text in given if _ids(one, text) != _ids(other, text)]
+    return ids_check(one, lambda text: ids_of(other, text), texts)
+
+
+def ids_check(policy: Any, theirs: Callable[[str], list[int]], texts: Sequence[str]) -> Check:
+    """Check that a reader gives the ids of the policy's tokenizer.
+
+    Args:
+        policy: The policy's tokenizer.
+        theirs: Ids of a text as the reader has them.
+        texts: Of the pairs; conversations and text that is easily cut wrong come with them.
+    """
+    given = [*TRICKY, *texts, *(text for text in rendered_all(policy) if text is not None)]
+    unequal = [text for text in given if ids_of(policy, text) != theirs(text)]
     first = f"; first {unequal[0][:60]!r}" if unequal else ""
     return Check("token ids", not unequal, f"equal for {len(given) - len(unequal)} of {len(given)} texts{first}")
 
 
-def _ids(tokenizer: Any, text: str) -> list[int]:
-    return list(tokenizer(text, add_special_tokens=False).input_ids)
-
-
 def _same_template(one: Any, other: Any) -> Check:
-    mine, theirs = _rendered_all(one), _rendered_all(other)
+    return template_check(rendered_all(one), rendered_all(other))
+
+
+def template_check(mine: Sequence[str | None], theirs: Sequence[str | None]) -> Check:
+    """Check that both print the same for each conversation; None where one prints nothing or refuses."""
     equal = sum(a == b for a, b in zip(mine, theirs, strict=True))
     said = "" if any(text is not None for text in mine) else " (neither renders any: there is no chat template)"
     return Check("chat template", equal == len(mine), f"equal text for {equal} of {len(mine)} conversations{said}")
-
-
-def _rendered_all(tokenizer: Any) -> list[str | None]:
-    """Each conversation with and without its generation header; None where there is no template, or it refuses."""
-    return [_rendered(tokenizer, turns, header) for turns in CONVERSATIONS for header in (True, False)]
-
-
-def _rendered(tokenizer: Any, turns: Sequence[Turn], header: bool) -> str | None:
-    def render() -> str:
-        messages = [turn.as_message() for turn in turns]
-        return tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=header)
-
-    if not tokenizer.chat_template:
-        return None
-    try:
-        return render_within_limits(render)
-    except Exception:  # a template may refuse a conversation in any way: both are then to refuse it
-        return None
 
 
 def _same_special(policy: LoadedModel, export: Opened) -> Check:

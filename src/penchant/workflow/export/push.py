@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from penchant.errors import PenchantError, UsageError
+from penchant.offline import hub_is_offline
 
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
 _SUFFIXES = (".safetensors", ".gguf", ".json", ".jinja", ".md", ".txt", ".model")
@@ -73,7 +73,7 @@ def asked_push(repository: str | None, *, public: bool, dry_run: bool) -> Push |
 def _check_reachable() -> None:
     from huggingface_hub import get_token
 
-    if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "TRUE", "YES", "ON"):
+    if hub_is_offline():
         raise UsageError(
             "HF_HUB_OFFLINE is set: nothing is sent",
             where="--push",

@@ -170,6 +170,13 @@ def test_a_key_that_says_trls_default_needs_nothing() -> None:
     assert notes(migration, "lost") == {"zzz": "not a key of TRL 1.16."}
 
 
+@pytest.mark.parametrize("value", ["wandb", ["tensorboard"], "all"])
+def test_a_tracker_is_named_on_the_command_line(value: object) -> None:
+    migration = migrate({"report_to": value, "trackio_space_id": "me/space"})
+    assert set(notes(migration, "placed")) == {"report_to", "trackio_space_id"}
+    assert "--track trackio" in notes(migration, "placed")["report_to"]
+
+
 def test_a_mistyped_key_is_answered_with_the_nearest() -> None:
     found = notes(migrate({"learnin_rate": 1e-6}), "lost")
     assert found == {"learnin_rate": 'not a key of TRL 1.16. Did you mean "learning_rate"?'}

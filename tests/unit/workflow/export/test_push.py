@@ -103,6 +103,7 @@ def test_before_any_work_it_is_known_whether_it_can_be(monkeypatch: pytest.Monke
     with pytest.raises(UsageError, match="goes with --push"):
         asked_push(None, public=True, dry_run=False)
     monkeypatch.delenv("HF_HUB_OFFLINE")
+    monkeypatch.delenv("TRANSFORMERS_OFFLINE")
     monkeypatch.setattr("huggingface_hub.get_token", lambda: None)
     with pytest.raises(UsageError, match="logged in"):
         asked_push("me/model", public=False, dry_run=False)

@@ -1,0 +1,1 @@
+"""Penchant behind other libraries' interfaces, for scripts that exist already."""
