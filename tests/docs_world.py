@@ -50,6 +50,10 @@ _TRL = "wants TRL, which only `make bench` installs; tests/unit/workflow/compare
 _MEASURES = (
     "measures this machine for minutes, or writes pages of the documents anew; tests/unit/test_simulate_scale.py"
 )
+_TRACKERS = "wants trackers, which `make env` does not install; tests/unit/workflow/tracking"
+_LLAMA = (
+    "wants llama.cpp's server, which `make env` does not install; tests/unit/workflow/export/test_llama_cpp.py"
+)
 NOT_RUN = {
     "make test": _SUITE,
     "make env": _SUITE,
@@ -73,10 +77,17 @@ NOT_RUN = {
     "--out /shared/runs/qwen3 --resume": _GPUS,
     "penchant compare-rl demo --prompts house-style:train --held-out house-style:test --judge house-style "
     "--tokens 120000 --out runs/rl": _TRL,
+    "penchant train demo --data PAIRS.jsonl --out runs/mine --track tensorboard": _TRACKERS,
+    "penchant train demo --data PAIRS.jsonl --out runs/mine --track trackio,wandb": _TRACKERS,
+    "penchant track runs/mine --to trackio": _TRACKERS,
+    "penchant export runs/demo --to gguf --quant q8_0 --check llama.cpp": _LLAMA,
     "make scale": _MEASURES,
     "python -m scripts.measure_scale machine": _MEASURES,
     "python -m scripts.measure_scale runs": _MEASURES,
 }
+
+# Pages whose Python does not run in the tests, and why.
+NOT_RUN_PYTHON: dict[str, str] = {}
 
 _SMALL_TRAIN = {"max_steps": 2, "batch_pairs": 4, "checkpoint_every": None}
 _SMALL_ENGINE = {"device": "cpu", "precision": "fp32", "threads": 1}
