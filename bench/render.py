@@ -1,4 +1,4 @@
-"""Tables of docs/benchmarks.md from bench/results: everything between a pair of markers is written anew.
+"""Tables of docs/benchmarks.md and README.md from bench/results: what is between two markers is written anew.
 
     python -m bench.render
 
@@ -20,9 +20,10 @@ from typing import Any
 from bench.machine import HEAD, LAYER, shape_name
 
 RESULTS = Path(__file__).parent / "results"
-PAGE = Path(__file__).parents[1] / "docs" / "benchmarks.md"
+ROOT = Path(__file__).parents[1]
 LOSS_STEPS = 20
 DEFAULT_BATCH = 8
+PARTS = {"last5": "the last 5 of 30 layers", "lora": "adapters of rank 16", "full": "the whole model"}
 
 Line = dict[str, Any]
 
@@ -41,6 +42,11 @@ class Measured:
         case = self.runs[0]["case"]
         batch = "" if case["batch"] == DEFAULT_BATCH else f", {case['batch']} a step"
         return f"{case['rows']}, {case['part']}, {case['dtype']}, {case['pairs']} pairs{batch}"
+
+    def is_of(self, rows: str, part: str, dtype: str) -> bool:
+        """Whether it is this case, at the default batch."""
+        case = self.runs[0]["case"]
+        return (case["rows"], case["part"], case["dtype"], case["batch"]) == (rows, part, dtype, DEFAULT_BATCH)
 
     def of(self, side: str, mode: str, epochs: int | None = None) -> list[Line]:
         """Return the repeats of one kind of run."""
@@ -75,22 +81,34 @@ class Seconds:
 
 def main() -> None:
     """Write the tables."""
+    for path, text in pages().items():
+        path.write_text(text, encoding="utf-8")
+
+
+def pages() -> dict[Path, str]:
+    """Return the pages with tables as the results have them."""
     sessions = [_read(path) for path in sorted(RESULTS.glob("*-*Z.jsonl"))]
     peers = [lines for lines in sessions if any(line["kind"] == "run" for line in lines)]
     scaling = [lines for lines in sessions if any(line["kind"] == "scaling" for line in lines)]
     cases = _newest(_joined(peers))
     used = {case.letter: case.session for case in cases}
     texts = {
-        "machine": _sessions(used),
-        "summary": _summary(cases),
-        "details": "\n".join(_details(case) for case in cases) or "Not measured yet.\n",
-        "operations": _operations(cases),
-        "scaling": _scaling(scaling[-1]) if scaling else "Not measured yet.\n",
+        "docs/benchmarks.md": {
+            "machine": _sessions(used),
+            "summary": _summary(cases),
+            "details": "\n".join(_details(case) for case in cases) or "Not measured yet.\n",
+            "operations": _operations(cases),
+            "scaling": _scaling(scaling[-1]) if scaling else "Not measured yet.\n",
+        },
+        "README.md": {"short": _short(cases)},
     }
-    page = PAGE.read_text(encoding="utf-8")
-    for name, text in texts.items():
-        page = _between(page, name, text)
-    PAGE.write_text(page, encoding="utf-8")
+    written: dict[Path, str] = {}
+    for name, blocks in texts.items():
+        page = (ROOT / name).read_text(encoding="utf-8")
+        for block, text in blocks.items():
+            page = _between(page, block, text)
+        written[ROOT / name] = page
+    return written
 
 
 def ours(case: Measured) -> Seconds:
@@ -229,6 +247,22 @@ def _summary(cases: Sequence[Measured]) -> str:
             )
     heads = ["case", "TRL as", "one epoch", "three epochs", "one epoch, warm caches", "peak memory"]
     return _table([*heads, "largest loss difference", "session"], rows) if rows else "Not measured yet.\n"
+
+
+def _short(cases: Sequence[Measured]) -> str:
+    """One line for each part of the model and precision: rows like HH-RLHF's, beside TRL as it comes and tuned."""
+    rows = []
+    for part, words in PARTS.items():
+        for dtype in ("fp32", "bf16"):
+            own = [case for case in cases if case.is_of("hh-like", part, dtype) and "tuned" in case.trl_modes]
+            if not own:
+                continue
+            case = max(own, key=lambda one: one.runs[0]["case"]["pairs"])
+            sides = (ours(case), trl(case, "plain"), trl(case, "tuned"))
+            count = case.runs[0]["case"]["pairs"]
+            cells = [f"{_number(one.one)} s, {one.peak / 1e9:.1f} GB" for one in sides]
+            rows.append([f"{words}, {dtype}, {count} pairs", *cells])
+    return _table(["one epoch of", "Penchant", "TRL", "TRL, tuned"], rows) if rows else "Not measured yet.\n"
 
 
 def _details(case: Measured) -> str:
@@ -377,7 +411,7 @@ def _between(page: str, name: str, text: str) -> str:
     keep: Callable[[re.Match[str]], str] = lambda found: f"{found[1]}\n{text.strip()}\n\n{found[2]}"  # noqa: E731
     page, count = pattern.subn(keep, page)
     if count != 1:
-        raise SystemExit(f"{PAGE} has {count} pairs of markers named {name}, not 1")
+        raise SystemExit(f"a page has {count} pairs of markers named {name}, not 1")
     return page
 
 

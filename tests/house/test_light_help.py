@@ -59,3 +59,10 @@ def test_help_of_a_verb_loads_nothing_heavy(verb: str) -> None:
     text, loaded = help_of(verb)
     assert f"penchant {verb}" in " ".join(text.split())
     assert loaded & HEAVY == set()
+
+
+def test_what_draws_at_its_end_loads_matplotlib_only_then() -> None:
+    modules = ", ".join(f"penchant.workflow.{name}" for name in ("train", "sweep", "plan", "compare", "online"))
+    line = f"import sys, {modules}; print('matplotlib' in sys.modules)"
+    run = subprocess.run([sys.executable, "-c", line], capture_output=True, text=True, check=True)
+    assert run.stdout == "False\n"

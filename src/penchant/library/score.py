@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from transformers import PreTrainedModel
 
+from penchant.data.exclusions import leave_out
 from penchant.data.ledger import Ledger
 from penchant.library.models import AnyModel, borrowed, is_named
 from penchant.library.rows import Data, as_file
@@ -61,7 +63,7 @@ def score(
             not changed.
         data: A file or folder of pairs, or rows: a `datasets.Dataset`, a list of dictionaries.
         tokenizer: Of a loaded model.
-        config: The sections `data` (format, length) and `engine` are used.
+        config: The sections `data` (format, length, rows left out by hand) and `engine` are used.
         limit: Only the first rows.
         reporter: Hears notes and progress; by default nobody does.
 
@@ -74,6 +76,8 @@ def score(
     named = is_named(model, tokenizer)
     with as_file(data) as path:
         pairs, ledger = read_pairs(path, split="train", limit=limit)
+    if settings.data.exclude is not None:
+        pairs = leave_out(pairs, ledger, Path(settings.data.exclude), every=limit is None)
     if named:
         architecture = architecture_for(settings.model, str(model))
         loaded = load_model(str(model), architecture=architecture, device=choose_device(settings.engine.device))

@@ -55,7 +55,10 @@ def reference_facts(model: PairModel, weights: str) -> dict[str, str]:
         model: What scores.
         weights: Digest of its weights.
     """
-    return {"of": "token log-probabilities", "weights": weights, **_arithmetic(model)}
+    facts = {"of": "token log-probabilities", "weights": weights, **_arithmetic(model)}
+    if model.precision == "bf16":  # frozen layers round their results, those above do not
+        facts["frozen"] = str(model.trunk_layers)
+    return facts
 
 
 def trunk_facts(model: PairModel) -> dict[str, str]:
@@ -85,8 +88,6 @@ def _arithmetic(model: PairModel) -> dict[str, str]:
         "device": f"{device} {_device_kind(device)}",
         **{name: importlib.metadata.version(name) for name in ("torch", "transformers")},
     }
-    if model.precision == "bf16":  # frozen layers run in autocast, trained ones round their products' factors
-        facts["trunk"] = str(model.trunk_layers)
     if device == "cpu" and model.precision == "bf16":  # threads share out a product, and each rounds its share
         facts["threads"] = str(torch.get_num_threads())
     return facts

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
-
-from matplotlib.axes import Axes
+from typing import TYPE_CHECKING, Any
 
 from penchant.evaluation.arena.betting import HALF, confidence_sequence
 from penchant.evaluation.arena.votes import Vote, first_votes, scores_by_prompt
 from penchant.reporting.charts import COLOURS, INK, Bar, Chart, drawing, fraction_bars
 from penchant.reporting.figures import percent
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 _MOST_RATERS = 6
 _FEWEST = 2

@@ -10,14 +10,14 @@ import io
 import re
 from collections.abc import Callable, Mapping, Sequence
 from threading import RLock
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 from xml.etree import ElementTree
 
-import matplotlib
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-
 from penchant.reporting.figures import percent
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 # Okabe and Ito's blue, vermilion and green; a page brightens them for a dark background.
 COLOURS = ("#0072b2", "#d55e00", "#009e73")
@@ -112,6 +112,9 @@ def drawing(
         size: Width and height, inches.
         words: Texts that stand for what was drawn: any text from elsewhere, which must not be read as markup.
     """
+    import matplotlib  # here, so that commands which draw at their end begin at once
+    from matplotlib.figure import Figure
+
     with _DRAWING, matplotlib.rc_context({**_SETTINGS, "svg.hashsalt": f"penchant-{name}"}):
         figure = Figure(figsize=size, layout="constrained")
         draw(figure.add_subplot())

@@ -22,6 +22,7 @@ from penchant.evaluation.run_record import RunRecord
 from penchant.models.bundled import BUNDLED_NAME
 from penchant.objective.loss_table import LOSSES
 from penchant.reporting.card_figures import as_words, evaluation_results, evaluation_table, known_limits
+from penchant.reporting.licences import data_licences, model_licence
 
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _BUNDLED_ON_HUB = "HuggingFaceTB/SmolLM2-135M-Instruct"
@@ -103,6 +104,7 @@ def _head(record: RunRecord | None, name: str, export: ExportFacts | None) -> st
     library = {"adapter": "peft", "gguf": "gguf", "ollama": "gguf"}.get("" if export is None else export.form)
     data = ModelCardData(
         base_model=None if record is None else _base_on_hub(record.config.model.path),
+        license=None if record is None else model_licence(record.config.model.path),
         library_name=library or "transformers",
         pipeline_tag="text-generation",
         tags=tags,
@@ -209,10 +211,15 @@ def _training(record: RunRecord, steps: int | None) -> str:
 
 def _licence(record: RunRecord | None) -> str:
     start = "the model it started from" if record is None else code(shown_path(record.config.model.path))
-    return (
-        f"Not stated here: the licence of {start} applies to these weights, and Penchant did not find out which "
-        "it is. The data has a licence of its own. Look both up before you share this."
-    )
+    known = None if record is None else model_licence(record.config.model.path)
+    if known is None:
+        weights = f"The licence of {start} applies to these weights; which one that is could not be found out."
+    else:
+        weights = f"{start} says that it is under {code(known)}, which applies to these weights too."
+    named = {} if record is None else data_licences(str(record.circumstances.get("data") or ""))
+    data = "; ".join(f"{as_words(source)}: {as_words(licence)}" for source, licence in named.items())
+    data = f"Data: {data}." if data else "The data has a licence of its own, which is not stated here."
+    return f"{weights} {data} Read both before you share this."
 
 
 def _again(record: RunRecord) -> str:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
-
-from matplotlib.axes import Axes
+from typing import TYPE_CHECKING, NamedTuple
 
 from penchant.reporting.charts import COLOURS, INK, Chart, cut, drawing, stand_in
 from penchant.reporting.figures import count, percent
 from penchant.reporting.run_files import LedgerRow
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 _REASONS = 20
 _HATCHES = ("", "///", "xxx", "...")

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib.axes import Axes
 
 from penchant.reporting.charts import COLOURS, Chart, cut, drawing
 from penchant.reporting.curves import CURVE_COLUMNS, column
 from penchant.reporting.figures import Row, interval_of, list_of, plain_number, text_of
 from penchant.reporting.report_answers import Pieces, marked_where_alike
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 _SHOWN = 6
 _MOST_CHARACTERS = 1500

@@ -7,9 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from statistics import fmean, median
-from typing import Any, NamedTuple
-
-from matplotlib.axes import Axes
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from penchant.evaluation.stats import wilson
 from penchant.reporting.charts import COLOURS, INK, Chart, drawing
@@ -24,6 +22,9 @@ from penchant.reporting.figures import (
     plain_number,
 )
 from penchant.reporting.histogram import histogram
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 RECENT = 0.25  # of the steps in the file: what the policy makes of its pairs now
 _DRAWN = 400  # points

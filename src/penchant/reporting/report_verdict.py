@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
-
-from matplotlib.axes import Axes
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from penchant.evaluation.verdict import held_out_verdict
 from penchant.reporting.charts import COLOURS, Chart, cut, drawing, stand_in
@@ -25,6 +23,9 @@ from penchant.reporting.figures import (
     plain_number,
 )
 from penchant.reporting.run_files import RunFiles
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 # Of what both the reference and the policy have: label, key, how to print it.
 MEASURES: tuple[tuple[str, str, Callable[[float], str]], ...] = (

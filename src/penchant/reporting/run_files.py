@@ -13,6 +13,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from penchant.data.files import near_folder
 from penchant.errors import DataError, UsageError
 from penchant.reporting.figures import Row, count, number_of
 from penchant.strict_yaml import parse_yaml
@@ -99,7 +100,8 @@ def read_run_files(run: Path) -> RunFiles:
     """
     if not any((run / name).is_file() for name in _KNOWN):
         raise DataError(
-            "There is no metrics.jsonl, config.yaml or status.json, so there is no run to report on.",
+            "There is no metrics.jsonl, config.yaml or status.json, so there is no run to report on."
+            + near_folder(run, "config.yaml"),
             where=str(run),
             fix="Give the directory that a training run wrote (of an aligned run one of its stages, RUN/2-dpo).",
         )

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from matplotlib.axes import Axes
 
 from penchant.reporting.charts import COLOURS, INK, Chart, cut, drawing, stand_in
 from penchant.reporting.curves import CURVES, FELL, Floats, column, thin_and_smooth
 from penchant.reporting.figures import plain_number
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 MOST_DRAWN = 6
 RUN_COLOURS = (*COLOURS, "#a8407f", "#806600", INK)

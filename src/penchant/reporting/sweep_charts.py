@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
-
-from matplotlib.axes import Axes
-from matplotlib.ticker import PercentFormatter
+from typing import TYPE_CHECKING, NamedTuple
 
 from penchant.reporting.charts import COLOURS, INK, Chart, cut, drawing, stand_in
 from penchant.reporting.figures import percent, plain_number
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 Range = tuple[float, float]
 
@@ -108,6 +108,8 @@ def _draw(axes: Axes, points: Sequence[FrontierPoint]) -> None:
                 textcoords="offset points",
                 fontsize=9,
             )
+    from matplotlib.ticker import PercentFormatter
+
     axes.set_xlabel("KL from the reference (nats per answer)")
     axes.set_ylabel("validation accuracy")
     axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib.axes import Axes
 
 from penchant.reporting.charts import COLOURS, DASHES, Chart, drawing
 from penchant.reporting.curves import CURVE_COLUMNS, learning_curves, smoothed
 from penchant.reporting.figures import finite_number, plain_number
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 Row = Mapping[str, Any]
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from penchant.config import Config
 from penchant.data.atomic import disk_errors, write_text
+from penchant.data.exclusions import leave_out
 from penchant.models.load import architecture_for, load_model
 from penchant.models.precision import choose_device
 from penchant.objective.score import score_pairs
@@ -30,11 +31,14 @@ def score_file(
     """Write one JSON line a pair to `out`; return how many.
 
     A line holds `id`, `chosen_logps` and `rejected_logps` (sums over the response, nats), `chosen_tokens` and
-    `rejected_tokens`; with `ids` also `prompt_ids`, `chosen_ids` and `rejected_ids`, exactly as scored.
+    `rejected_tokens`; with `ids` also `prompt_ids`, `chosen_ids` and `rejected_ids`, exactly as scored. Rows that
+    `data.exclude` lists have no line.
     """
     reporter, stopper = reporter or Reporter(), stopper or Stopper()
     set_threads(config.engine)
     pairs, ledger = read_pairs(data, split=None, limit=limit)
+    if config.data.exclude is not None:
+        pairs = leave_out(pairs, ledger, Path(config.data.exclude), every=limit is None)
     with disk_errors(out):
         out.parent.mkdir(parents=True, exist_ok=True)
     path, device = config.model.path, choose_device(config.engine.device)

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from penchant.config import Config
 from penchant.data.atomic import tidy, write_json
 from penchant.errors import DataError, DiskError, PenchantError, Stopped, UsageError
 from penchant.models.memory import release_memory
@@ -142,12 +143,24 @@ def _changes(place: str, before: Any, now: Any) -> list[str]:
     return [] if before == now else [place.removeprefix(".")]
 
 
+def _on_the_sets(config: Config) -> Config:
+    """A run's configuration without the list of rows left out by hand: the sweep's sets were made without them."""
+    return config.model_copy(update={"data": config.data.model_copy(update={"exclude": None})})
+
+
 def _prepare(sweep: Sweep, reporter: Reporter) -> None:
     """Split the data, or check that it is as it was split."""
     folder, state = sweep.out / DATA_FOLDER, _read(sweep.out / SWEEP_FILE) or {}
     if not folder.is_dir():
-        fraction = sweep.validation_fraction
-        write_splits(sweep.data, sweep.test, folder, fraction=fraction, limit=sweep.limit, note=reporter.note)
+        write_splits(
+            sweep.data,
+            sweep.test,
+            folder,
+            fraction=sweep.validation_fraction,
+            limit=sweep.limit,
+            exclude=sweep.points[0].config.data.exclude,
+            note=reporter.note,
+        )
     digest = splits_digest(folder)
     if state.get("data_sha256", digest) != digest:
         raise DataError("the sets of pairs are not those that the sweep began with", where=str(folder))
@@ -202,7 +215,7 @@ class _Work:
             (run / JUDGED).unlink(missing_ok=True)
             reset_peak_memory(choose_device(point.config.engine.device))  # each run's own, not the runs' before it
             train_run(
-                point.config,
+                _on_the_sets(point.config),
                 self._sweep.out / DATA_FOLDER,
                 run,
                 resume=True,  # of what was not begun there is nothing to go on with

@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from penchant.data.atomic import disk_errors, write_text
+from penchant.data.exclusions import leave_out
 from penchant.data.files import split_names
 from penchant.data.ledger import Ledger
 from penchant.data.prepared import finished_or_absent, prepared_row
@@ -29,7 +30,14 @@ _RANGE = 1 << 64
 
 
 def write_splits(
-    data: Path, test: Path | None, out: Path, *, fraction: float, limit: int | None, note: Callable[[str], None]
+    data: Path,
+    test: Path | None,
+    out: Path,
+    *,
+    fraction: float,
+    limit: int | None,
+    exclude: str | None = None,
+    note: Callable[[str], None],
 ) -> None:
     """Split pairs into what is trained on, chosen on and reported on, and write them to the folder `out`.
 
@@ -40,12 +48,15 @@ def write_splits(
         out: The folder to make; it is whole or not there.
         fraction: Expected share of the training prompts that are held back to choose on, in (0, 1).
         limit: Only the first rows of the training data.
+        exclude: List of training rows that were left out by hand (`data.exclude`): they are in no set.
         note: Hears how many pairs went where, and of prompts that are in two sets.
 
     Raises:
-        DataError: The pairs cannot be read, or a set would have fewer than two prompts.
+        DataError: The pairs or the list cannot be read, or a set would have fewer than two prompts.
     """
     pairs, ledger = read_pairs(data, split="train", limit=limit)
+    if exclude is not None:
+        pairs = leave_out(pairs, ledger, Path(exclude), every=limit is None)
     note(describe_ledger(ledger))
     source = test or (data if data.is_dir() and "test" in split_names(data) else None)
     held_back = (VALIDATION,) if source else (VALIDATION, "test")

@@ -25,6 +25,7 @@ _ONE_FOR_ALL = {
     "model.path": "runs that start from different models have no KL to a reference in common",
     "model.architecture": "runs that start from different models have no KL to a reference in common",
     "model.reference": "runs with different references have no KL in common",
+    "data.exclude": "all runs are trained and judged on the same sets of pairs",
     "data.format": "all runs are judged on the same prompts in the same form",
     "train.evaluate_data": "a sweep holds back the pairs on which its runs are validated",
 }

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from tests.tiny import pair_rows, write_rows
 
 from penchant.config import PrepareConfig, build, build_config
 from penchant.data.exclusions import Exclusion, read_exclusions, said_digest, with_row, write_exclusions
@@ -16,6 +17,7 @@ from penchant.errors import DataError
 from penchant.workflow.prepare import prepare
 from penchant.workflow.sft import training_pairs
 from penchant.workflow.sources import named_sources
+from penchant.workflow.sweep_data import SPLITS, write_splits
 
 
 @pytest.fixture
@@ -46,6 +48,18 @@ def test_training_leaves_out_what_is_listed_and_the_ledger_says_why(data: Path, 
     assert len(ledger) == 9
     dropped = {entry.id: (entry.reason, entry.evidence) for entry in ledger if entry.fate == "dropped"}
     assert dropped == {"row 2": ("excluded_by_hand", "because 2"), "row 5": ("excluded_by_hand", "because 5")}
+
+
+@pytest.mark.parametrize("limit", [None, 39])
+def test_a_sweep_has_what_is_listed_in_none_of_its_sets(tmp_path: Path, limit: int | None) -> None:
+    data = write_rows(tmp_path / "pairs.jsonl", pair_rows(40))
+    exclude, out = str(listed(data, 2, 5)), tmp_path / "sets"
+    write_splits(data, None, out, fraction=0.3, limit=limit, exclude=exclude, note=lambda _: None)
+    texts = [(out / f"{name}.jsonl").read_text(encoding="utf-8") for name in SPLITS]
+    found = [json.loads(line)["id"] for text in texts for line in text.splitlines()]
+    assert set(found) == {f"row-{n}" for n in range(limit or 40)} - {"row-2", "row-5"}
+    reasons = {entry.id: entry.reason for entry in Ledger.read(out / "ledger.parquet") if entry.fate == "dropped"}
+    assert reasons == {"row-2": "excluded_by_hand", "row-5": "excluded_by_hand"}
 
 
 def test_prepare_leaves_out_too_and_a_mix_knows_its_own_names(data: Path, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -78,19 +79,8 @@ def test_threads_are_in_the_name_of_bf16_only(monkeypatch: pytest.MonkeyPatch) -
     assert [len(names["fp32"]), len(names["bf16"])] == [1, 2]
 
 
-def test_the_depth_of_the_trunk_is_in_the_name_of_bf16_only() -> None:
-    """Frozen layers run in autocast there, trained ones do not: the same numbers, rounded in other places."""
-    names: dict[str, set[str]] = {"fp32": set(), "bf16": set()}
-    for depth in (0, 1):
-        model = pair_model(tiny_llama(), trunk_layers=depth)
-        for precision, found in names.items():
-            model.precision = precision  # type: ignore[assignment]
-            found.add(reference_name(model))
-    assert [len(names["fp32"]), len(names["bf16"])] == [1, 2]
-
-
 def test_where_a_model_came_from_is_not_in_a_name() -> None:
-    """Path, tied or untied head of the same numbers, and the depth of the trunk compute the same in fp32."""
+    """Path, tied or untied head of the same numbers and, in fp32, the depth of the trunk compute the same."""
     plain, other = tiny_llama(tied=True), tiny_llama(tied=True)
     other.config._name_or_path = "elsewhere"
     choose_trainable(other, 2)  # unties the head
@@ -119,3 +109,12 @@ def test_the_weights_of_the_upper_layers_are_not_in_the_name_of_a_trunk() -> Non
 def test_another_depth_is_another_trunk() -> None:
     model = tiny_llama()
     assert trunk_name(pair_model(model, trunk_layers=2)) != trunk_name(pair_model(model, trunk_layers=3))
+
+
+@pytest.mark.parametrize(("precision", "names"), [("fp32", 1), ("bf16", 2)])
+def test_a_reference_in_bf16_is_that_of_its_depth(precision: Any, names: int) -> None:
+    """Frozen layers round their results to bf16, those above do not."""
+    models = [pair_model(tiny_llama(), trunk_layers=depth) for depth in (2, 3)]
+    for model in models:
+        model.precision = precision
+    assert len({reference_name(model) for model in models}) == names

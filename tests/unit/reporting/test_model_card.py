@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.made_runs import config_of, healthy
 
+from penchant.data.house_style import house_style_file
 from penchant.reporting.model_card import ExportFacts, code, model_card, shown_path
 
 SUMMARY = {
@@ -61,6 +62,13 @@ def test_a_run_with_everything_measured() -> None:
     assert yaml.safe_load(config)["train"]["learning_rate"] == 1e-5
 
 
+def test_the_licence_is_that_of_the_start() -> None:
+    card = ModelCard(model_card(healthy(circumstances={"data": str(house_style_file("pairs"))}), name="run"))
+    assert card.data.to_dict()["license"] == "apache-2.0"
+    assert "`bundled` says that it is under `apache-2.0`" in card.text
+    assert "Data: the packaged house style: Apache-2.0." in card.text
+
+
 def test_what_is_not_known_is_said() -> None:
     text = model_card(None, name="folder", export=facts(passed=False))
     assert "Nothing is known here of how it was trained" in text
@@ -69,6 +77,10 @@ def test_what_is_not_known_is_said() -> None:
     assert "Not evaluated when this card was written" in fresh
     assert "5 steps of 8 pairs" in fresh
     assert "model-index" not in fresh
+    elsewhere = model_card(healthy(config=config_of(model={"path": "/nowhere/base"})), name="run")
+    assert "license:" not in elsewhere.split("---")[1]
+    assert "which one that is could not be found out" in elsewhere
+    assert "The data has a licence of its own, which is not stated here." in elsewhere
 
 
 @pytest.mark.parametrize("name", [HOSTILE, "", "- x", "!!python/object", "a\u2028b"])

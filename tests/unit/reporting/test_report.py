@@ -225,6 +225,14 @@ def test_the_loss_has_a_line_where_training_began(tmp_path: Path) -> None:
     assert "dashed line: 25, policy = reference" in Page(read(run)).text
 
 
+def test_a_misspelt_run_is_told_the_nearest(tmp_path: Path) -> None:
+    (tmp_path / "demo").mkdir()
+    (tmp_path / "demo" / "config.yaml").write_text("{}", encoding="utf-8")
+    with pytest.raises(DataError) as caught:
+        write_report(tmp_path / "dmeo")
+    assert f'Did you mean "{tmp_path / "demo"}"?' in str(caught.value)
+
+
 def test_a_folder_without_a_run_is_an_error_with_a_remedy(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no run to report on") as caught:
         write_report(tmp_path)

@@ -8,6 +8,9 @@ from pathlib import Path
 import pytest
 from tests.tiny import pair_rows, save_tiny, tiny_config, tiny_llama, write_rows
 
+from penchant import score
+from penchant.data.exclusions import Exclusion, said_digest, write_exclusions
+from penchant.data.source import load_pairs
 from penchant.errors import DiskError, Stopped
 from penchant.workflow.score import score_file
 from penchant.workflow.stopping import Stopper
@@ -34,6 +37,17 @@ def test_a_line_a_pair_in_the_order_of_the_file(folder: Path, tmp_path: Path) ->
         assert set(line) == {"id", "chosen_logps", "rejected_logps", "chosen_tokens", "rejected_tokens"}
         assert line["chosen_logps"] < 0
         assert line["rejected_logps"] < 0
+
+
+def test_rows_left_out_by_hand_have_no_line(folder: Path, tmp_path: Path) -> None:
+    pairs, _ = load_pairs(folder / "pairs.jsonl")
+    exclude, out = tmp_path / "exclude.jsonl", tmp_path / "scores.jsonl"
+    write_exclusions(exclude, [Exclusion(pairs[2].id, said_digest(pairs[2]), "here", "unclear")])
+    config = tiny_config(folder / "start", data={"exclude": str(exclude)})
+    assert score_file(config, folder / "pairs.jsonl", out) == 5
+    kept = [f"row-{index}" for index in (0, 1, 3, 4, 5)]
+    assert [line["id"] for line in lines(out)] == kept
+    assert score(str(folder / "start"), folder / "pairs.jsonl", config=config).ids == kept
 
 
 def test_ids_are_those_that_were_counted(folder: Path, tmp_path: Path) -> None:

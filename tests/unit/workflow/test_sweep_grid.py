@@ -57,6 +57,7 @@ def test_what_is_set_holds_for_every_run_and_the_rest_is_the_recipes() -> None:
         (("objective.beta=[0.1",), "not YAML"),
         (("model.path=a,b",), "cannot be swept.*no KL to a reference in common"),
         (("train.evaluate_data=a,b",), "cannot be swept"),
+        (("data.exclude=a,b",), "cannot be swept"),
         ((), "nothing to sweep"),
     ],
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -93,3 +94,22 @@ def test_a_resumed_run_reports_all_of_its_steps(tmp_path: Path, source: Path) ->
     assert [line["step"] for line in step_metrics(result.run)] == [1, 2, 3, 4]
     lines = (result.run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
     assert result.train_seconds >= sum(json.loads(line)["seconds"] for line in lines)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_runs_of_any_depth_begin_at_ln_2_whatever_others_left_in_the_stores(
+    tmp_path: Path, precision: str
+) -> None:
+    start = save_tiny(tmp_path / "start", tiny_llama())
+    data = write_rows(tmp_path / "pairs.jsonl", pair_rows(8))
+    for depth in (1, 2, None):
+        config = tiny_config(
+            start,
+            model={"path": str(start), "last_layers": depth},
+            train={"batch_pairs": 4, "max_steps": 1, "learning_rate": 1e-3},
+            engine={"precision": precision},
+        )
+        train_run(config, data, tmp_path / f"run-{depth}")
+        (first,) = step_metrics(tmp_path / f"run-{depth}")
+        assert first["rewards/margins"] == pytest.approx(0, abs=1e-6)
+        assert first["loss"] == pytest.approx(math.log(2), abs=1e-6)
