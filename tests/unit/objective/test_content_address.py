@@ -78,17 +78,6 @@ def test_threads_are_in_the_name_of_bf16_only(monkeypatch: pytest.MonkeyPatch) -
     assert [len(names["fp32"]), len(names["bf16"])] == [1, 2]
 
 
-def test_the_depth_of_the_trunk_is_in_the_name_of_bf16_only() -> None:
-    """Frozen layers run in autocast there, trained ones do not: the same numbers, rounded in other places."""
-    names: dict[str, set[str]] = {"fp32": set(), "bf16": set()}
-    for depth in (0, 1):
-        model = pair_model(tiny_llama(), trunk_layers=depth)
-        for precision, found in names.items():
-            model.precision = precision  # type: ignore[assignment]
-            found.add(reference_name(model))
-    assert [len(names["fp32"]), len(names["bf16"])] == [1, 2]
-
-
 def test_where_a_model_came_from_is_not_in_a_name() -> None:
     """Path, tied or untied head of the same numbers and, in fp32, the depth of the trunk compute the same."""
     plain, other = tiny_llama(tied=True), tiny_llama(tied=True)
