@@ -67,6 +67,12 @@ class Course:
     epoch_steps: int
     steps: int
 
+    @property
+    def has_short_pass(self) -> bool:
+        """Whether the last step of an epoch has several passes, the last of them short."""
+        rest = self.pairs % self.batch
+        return rest > self.micro and rest % self.micro > 0
+
     def epochs_after(self, step: int) -> float:
         """Return how often the pairs were seen after a step, counted in passes as transformers' trainer does."""
         epoch, place = divmod(step - 1, self.epoch_steps)
@@ -178,6 +184,11 @@ def _check(args: DPOConfig) -> None:
         (
             args.load_best_model_at_end and better is not None and better != (metric in _MORE_IS_BETTER),
             f"greater_is_better = {better}: {metric} is the other way round",
+        ),
+        (
+            args.sync_ref_model and args.eval_strategy != "no",
+            "sync_ref_model: validation compares with the reference as it began, not as it moved; give "
+            "eval_strategy='no'",
         ),
         (
             args.router_aux_loss_coef not in (None, 0.0),

@@ -13,7 +13,7 @@ from penchant.integrations.trl.config import DPOConfig
 from penchant.integrations.trl.fields import ARGUMENTS
 from penchant.integrations.trl.following import show
 from penchant.integrations.trl.outputs import write_results
-from penchant.processes import is_first, rank, started_together, wait_for_all, world_size
+from penchant.processes import is_first, started_together, wait_for_all, world_size
 
 _INSTEAD = {
     "push_to_hub": "`penchant export OUTPUT_DIR --to hf --push USER/NAME` proves the export first",
@@ -31,21 +31,21 @@ class Accelerator:
     @property
     def is_main_process(self) -> bool:
         """Whether this process writes and speaks."""
-        return is_first()
+        return speaks()
 
     @property
     def process_index(self) -> int:
         """The number of this process, from 0."""
-        return rank()
+        return int(os.environ.get("RANK", "0"))
 
     @property
     def num_processes(self) -> int:
         """How many there are."""
-        return world_size()
+        return devices()
 
     def print(self, *values: Any) -> None:
         """Print in the first process alone."""
-        if is_first():
+        if speaks():
             print(*values, flush=True)
 
     def wait_for_everyone(self) -> None:
@@ -71,22 +71,22 @@ class Scripting:
 
     def is_world_process_zero(self) -> bool:
         """Return whether this process writes and speaks."""
-        return is_first()
+        return speaks()
 
     def log_metrics(self, split: str, metrics: Mapping[str, float]) -> None:
         """Print figures."""
-        if is_first():
+        if speaks():
             print(f"***** {split} metrics *****")
             show(dict(metrics))
 
     def save_metrics(self, split: str, metrics: Mapping[str, float], combined: bool = True) -> None:
         """Write figures to `SPLIT_results.json`, and into `all_results.json` unless `combined` is false."""
-        if is_first():
+        if speaks():
             write_results(self._folder, split, metrics, combined=combined)
 
     def save_state(self) -> None:
         """Write `state` to `trainer_state.json`."""
-        if is_first():
+        if speaks():
             self._folder.mkdir(parents=True, exist_ok=True)
             self.state.save_to_json(str(self._folder / "trainer_state.json"))
 
@@ -110,5 +110,5 @@ def devices() -> int:
 
 
 def speaks() -> bool:
-    """Return whether this process writes and speaks, also before the processes have joined."""
+    """Return whether this process writes and speaks, also while the processes are not joined."""
     return is_first() and os.environ.get("RANK", "0") == "0"

@@ -114,7 +114,7 @@ class DPOTrainer(Scripting):
         )
         if missing := describe_missing(ids):
             self._reporter.warn(missing)
-        if args.gradient_accumulation_steps > 1 and len(ids.tokens) % self._course.micro:
+        if self._course.has_short_pass:
             self._reporter.warn(
                 "the last pass of an epoch is short: its pairs weigh more in TRL's last step, and all alike here"
             )

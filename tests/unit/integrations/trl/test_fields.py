@@ -132,6 +132,7 @@ def test_strategies_become_steps_of_this_run() -> None:
         ({"save_strategy": "best"}, "save_strategy"),
         ({"save_total_limit": 5}, "two newest"),
         ({"eval_strategy": "steps", "load_best_model_at_end": True, "greater_is_better": True}, "other way round"),
+        ({"sync_ref_model": True, "eval_strategy": "epoch"}, "as it moved"),
         ({"router_aux_loss_coef": 0.1}, "mixtures of experts"),
         ({"model_init_kwargs": {"dtype": "bfloat16"}}, "fp32"),
         ({"model_init_kwargs": {"device_map": "auto"}}, "device_map"),
@@ -141,6 +142,13 @@ def test_strategies_become_steps_of_this_run() -> None:
 def test_what_would_not_be_trls_is_refused_with_the_reason(options: dict[str, Any], words: str) -> None:
     with pytest.raises(UsageError, match=words):
         config_of(**options)
+
+
+@pytest.mark.parametrize(("pairs", "short"), [(16, False), (20, False), (18, False), (21, True), (24, False)])
+def test_a_short_pass_beside_full_ones_is_known(pairs: int, short: bool) -> None:
+    """Steps of eight in passes of four: of 21 pairs the last five are a pass of four and one of one."""
+    args = DPOConfig("out", per_device_train_batch_size=4, gradient_accumulation_steps=2)
+    assert course_of(args, pairs, 1).has_short_pass is short
 
 
 def test_what_has_no_effect_here_may_be_said() -> None:
