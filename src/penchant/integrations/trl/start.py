@@ -58,13 +58,17 @@ def find_start(model: Any, tokenizer: Any, ref_model: Any, router_aux_loss_coef:
         raise UsageError("model and ref_model are the same object", fix="Leave out ref_model: it is the start.")
     label = str(model) if isinstance(model, str | Path) else getattr(model, "name_or_path", "") or "model"
     if isinstance(model, str | Path) and tokenizer is not None:
-        model = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32)
+        model = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32, trust_remote_code=False)
     elif not isinstance(model, str | Path) and tokenizer is None:
-        tokenizer = AutoTokenizer.from_pretrained(label)
+        tokenizer = AutoTokenizer.from_pretrained(label, trust_remote_code=False)
     if tokenizer is not None and tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token  # as TRL does, and as the caller will find it
     named = is_named(model, tokenizer)
-    config: Any = AutoConfig.from_pretrained(resolve_model(str(model))) if named else _config_of(model)
+    config: Any = (
+        AutoConfig.from_pretrained(resolve_model(str(model)), trust_remote_code=False)
+        if named
+        else _config_of(model)
+    )
     if getattr(config, "quantization_config", None) is not None:
         raise UsageError("quantized weights cannot be trained", where="model", fix="Load the model unquantized.")
     _check_mixture(config, router_aux_loss_coef)
