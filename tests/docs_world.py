@@ -87,7 +87,6 @@ NOT_RUN = {
 }
 
 # Pages whose Python does not run in the tests, and why.
-NOT_RUN_PYTHON: dict[str, str] = {}
 
 _SMALL_TRAIN = {"max_steps": 2, "batch_pairs": 4, "checkpoint_every": None}
 _SMALL_ENGINE = {"device": "cpu", "precision": "fp32", "threads": 1}
@@ -122,7 +121,11 @@ def make_world(folder: Path) -> None:
     model = folder / "MODEL_DIRECTORY"
     tiny_llama(layers=6, vocab_size=ROWS, max_position_embeddings=1024).save_pretrained(model)
     merging_tokenizer("smollm").save_pretrained(model)
-    (folder / "my-model").symlink_to(model, target_is_directory=True)
+    (folder / "Qwen").mkdir()
+    for name in ("my-model", "Qwen/Qwen3-0.6B"):  # the second as the Hub calls it
+        (folder / name).symlink_to(model, target_is_directory=True)
+    (folder / "trl-lib" / "ultrafeedback_binarized").mkdir(parents=True)
+    write_rows(folder / "trl-lib" / "ultrafeedback_binarized" / "train.jsonl", pair_rows(9))
     for seed, name in enumerate(("PAIRS.jsonl", "HELD_OUT.jsonl", "HH.jsonl")):
         write_rows(folder / name, pair_rows(60, seed=seed))
     write_rows(folder / "CHATS.jsonl", [{"prompt": r["prompt"], "completion": r["chosen"]} for r in pair_rows(12)])
