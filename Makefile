@@ -12,7 +12,7 @@ PIP := $(BIN)/python -m pip install --disable-pip-version-check
 QUIET_IN_A_LOG := $(shell test -t 2 || echo -q)
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo test slow faults mutants gpu bench scale check lint format lock site wheel clean
+.PHONY: help env demo test slow faults mutants gpu bench scale check lint format lock docs site wheel clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s%s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -88,6 +88,9 @@ format: env ## format the code and repair what ruff can
 
 lock: env ## write requirements.lock anew from pyproject.toml and constraints.txt (needs uv)
 	$(BIN)/python scripts/lock.py
+
+docs: env site ## run every command of the documents on tiny things, and build their site
+	$(BIN)/python -m pytest -m slow tests/e2e/test_docs_run.py -n auto --maxprocesses 4 $(PYTEST_FLAGS)
 
 site: ## build the documentation site into build/site, without network once its tools are installed
 	@test -x build/site-tools/bin/mkdocs || { python3 -m venv build/site-tools \

@@ -4,7 +4,8 @@
 
 Every arm trains as `penchant train demo` does on the demo's pairs, in a process of its own, and is judged as
 `penchant demo` judges: 260 test questions, 221 held-out pairs, packaged prose. An arm that is done is not done
-again. With all that are asked for done, the table is printed and bench/results/questions.json is written.
+again. With all that are asked for done, the table is printed and bench/results/questions.json is written, from
+which `python -m bench.render` writes the page's table.
 """
 
 from __future__ import annotations

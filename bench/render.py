@@ -1,4 +1,4 @@
-"""Tables of docs/benchmarks.md and README.md from bench/results: what is between two markers is written anew.
+"""Tables of README.md and of docs from bench/results: what is between a pair of markers is written anew.
 
     python -m bench.render
 
@@ -17,6 +17,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from bench import questions
 from bench.machine import HEAD, LAYER, shape_name
 
 RESULTS = Path(__file__).parent / "results"
@@ -101,6 +102,7 @@ def pages() -> dict[Path, str]:
             "scaling": _scaling(scaling[-1]) if scaling else "Not measured yet.\n",
         },
         "README.md": {"short": _short(cases)},
+        "docs/questions.md": {"arms": questions.table(json.loads(questions.RESULTS.read_text())["arms"]) + "\n"},
     }
     written: dict[Path, str] = {}
     for name, blocks in texts.items():
