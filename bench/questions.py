@@ -70,21 +70,17 @@ class Arm:
 ARMS = (
     Arm("demo"),
     Arm("beta-0.01", ("objective.beta=0.01",)),
+    Arm("beta-0.3", ("objective.beta=0.3",)),
     Arm("beta-1", ("objective.beta=1",)),
-    Arm("layers-1", ("model.last_layers=1",)),
-    Arm("layers-30", ("model.last_layers=30",)),
-    Arm("no-reference", ("objective.loss=cpo",)),
-    Arm("flipped-25", flipped=0.25),
-    Arm("flipped-25-smoothing", ("objective.label_smoothing=0.25",), flipped=0.25),
-    Arm("pairs-96", ("train.epochs=4",), limit=96),
     Arm("rate-2e-5", ("train.learning_rate=2e-5",)),
     Arm("rate-3e-4", ("train.learning_rate=3e-4",)),
-    Arm("beta-0.3", ("objective.beta=0.3",)),
-    Arm("likelihood-too", ("objective.nll_weight=1",)),
-    Arm("moving-reference", ("objective.reference_every=8",)),
-    Arm("beta-0.03", ("objective.beta=0.03",)),
+    Arm("layers-1", ("model.last_layers=1",)),
     Arm("layers-15", ("model.last_layers=15",)),
-    Arm("pairs-24", ("train.epochs=16",), limit=24),
+    Arm("layers-30", ("model.last_layers=30",)),
+    Arm("no-reference", ("objective.loss=cpo",)),
+    Arm("pairs-96", ("train.epochs=4",), limit=96),
+    Arm("flipped-25", flipped=0.25),
+    Arm("flipped-25-smoothing", ("objective.label_smoothing=0.25",), flipped=0.25),
 )
 
 
