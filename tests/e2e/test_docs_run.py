@@ -8,12 +8,11 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-from tests.docs_commands import PAGES, ROOT, Command, commands_in, commands_of, python_of
+from tests.docs_commands import PAGES, Command, commands_in, commands_of, python_of
 from tests.docs_runner import Page, meant
 from tests.docs_world import MAKING, NOT_RUN, make_world
 from tests.warm import Warm
 
-DEAR: tuple[str, ...] = ("sweep", "online", "plan", "align")  # a second or more each; left to the slow tests
 WITH_COMMANDS = [page for page in PAGES if any(one.text not in NOT_RUN for one in commands_of(page))]
 WITH_PYTHON = [page for page in PAGES if python_of(page)]
 
@@ -37,17 +36,6 @@ def made(world: Path, warm: Warm) -> Callable[[], Path]:
         return page.folder
 
     return folder
-
-
-def test_each_verb_of_the_readme_runs_once(
-    world: Path, made: Callable[[], Path], warm: Warm, tmp_path: Path
-) -> None:
-    place, seen = Page(warm, world, made, tmp_path / "page"), set(DEAR)
-    for command in commands_of(ROOT / "README.md"):
-        if command.text not in NOT_RUN and (verb := meant(command)[1]) not in seen:
-            place.run(command)
-            seen.add(verb)
-    assert len(seen) > 15
 
 
 @pytest.mark.slow

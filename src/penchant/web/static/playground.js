@@ -61,6 +61,7 @@ document.addEventListener("keydown", (event) => {
     }
   } else if (event.key === "Escape" && busy()) {
     const form = document.getElementById("stop");
+    event.preventDefault(); // or the browser may take Escape for the end of the loading that begins here
     if (form) form.requestSubmit();
   }
 });
