@@ -47,7 +47,7 @@ def test_a_run_logs_what_trl_logs(name: str, tmp_path: Path) -> None:
 def test_the_committed_lines_are_trls() -> None:
     pytest.importorskip("trl")
     if importlib.metadata.version("trl") != GOLD["circumstances"]["trl"]:
-        # another version may log otherwise; the committed lines are compared with ours by the test above all the same
+        # another version may log otherwise; the test above compares the committed lines with ours all the same
         pytest.skip(f"the lines are TRL {GOLD['circumstances']['trl']}'s")
     found = importlib.import_module("tests.golden.make_trl_courses").everything()
     for name in COURSES:
